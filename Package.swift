@@ -1,0 +1,94 @@
+// swift-tools-version: 6.2
+// The targets, one line of purpose each. Imports point down, never across the
+// two halves (container: knows no jobs; job: knows no images); Tests/TidyTests
+// checks that. Documentation/Tour.md walks them in the order of understanding.
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+
+func target(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+    .testTarget(
+        name: name, dependencies: dependencies + ["TestSupport"], resources: resources, swiftSettings: strict)
+}
+
+let package = Package(
+    name: "trireme",
+    products: [
+        .executable(name: "trireme", targets: ["trireme"]),
+        .executable(name: "trireme-cli", targets: ["trireme-cli"]),
+        .executable(name: "trireme-agent", targets: ["trireme-agent"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    ],
+    targets: [
+        // L0: C, and how a failure is said.
+        .target(name: "CLinux"),  // system calls Swift cannot make
+        .systemLibrary(
+            name: "CCompression",  // zlib and zstd
+            providers: [.apt(["zlib1g-dev", "libzstd-dev"])]),
+        target("Diagnostics"),  // one error type, one renderer, the exit codes
+
+        // L1: values and the kernel.
+        target("LinuxSystem", ["CLinux", "Diagnostics"]),  // descriptors, namespaces, mounts, netlink, spawning
+        target("OCIModel"),  // references, digests, manifests, configurations
+        target("LaunchPlan"),  // everything the kernel is told to start one container
+        target("JobModel"),  // tasks, nodes, host lists, exit status
+        target("SiteConfiguration", ["LinuxSystem"]),  // where state, stores and programs are
+
+        // L2
+        target("ContainerLaunch", ["LaunchPlan", "LinuxSystem", "CLinux"]),  // the hot path: steps, then execve
+        target("ImageFormats", ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics"]),  // tar, whiteouts, archives
+        target("ResourceManagers", ["JobModel", "Diagnostics", "LinuxSystem"]),  // allocations: Slurm, this machine
+
+        // L3
+        target(
+            "ImageStore",  // an OCI layout, unpacked layers, a ready plan per image
+            ["ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics", crypto]),
+        target("Orchestrator", ["JobModel", "Diagnostics"]),  // the job's pure state machine
+
+        // L4, L5
+        target(
+            "ContainerRuntime",  // image + command line + host -> launch plan; which MPI an image speaks
+            ["ImageStore", "OCIModel", "LaunchPlan", "LinuxSystem", "Diagnostics"]),
+        target(
+            "NodeAgent",  // what one node does for a job, and the wire to its leader
+            ["ContainerLaunch", "LaunchPlan", "JobModel", "LinuxSystem", "CLinux", "Diagnostics", crypto]),
+        target(
+            "VirtualCluster",  // nodes, bridge, real Slurm on one machine, without root
+            ["ImageStore", "LaunchPlan", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"]),
+
+        // L6 and the programs.
+        target(
+            "Commands",  // <Noun>/<Noun><Verb>.swift, composition root, one output door
+            [
+                "ContainerRuntime", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "JobModel",
+                "ResourceManagers",
+                "Orchestrator", "NodeAgent", "VirtualCluster", "SiteConfiguration", "LinuxSystem", "CLinux",
+                "Diagnostics",
+                argumentParser,
+            ]),
+        .executableTarget(
+            name: "trireme", dependencies: ["ContainerLaunch", "LaunchPlan", "LinuxSystem", "CLinux"],
+            swiftSettings: strict),
+        .executableTarget(name: "trireme-cli", dependencies: ["Commands"], swiftSettings: strict),
+        .executableTarget(name: "trireme-agent", dependencies: ["NodeAgent", "CLinux"], swiftSettings: strict),
+
+        .target(
+            name: "TestSupport", dependencies: ["CLinux", "LinuxSystem"], path: "Tests/TestSupport",
+            swiftSettings: strict),
+        tests("LaunchPlanTests", ["LaunchPlan"]),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,33 @@
+import Diagnostics
+import Glibc
+
+/// The one door for everything trireme prints: results on standard output,
+/// progress and diagnostics on standard error.
+package struct Output: Sendable {
+    package static let standard = Output()
+
+    package enum Stream: Int32, Sendable {
+        case result = 1
+        case progress = 2
+    }
+
+    /// Writes `text` whole. A reader that went away (EPIPE) is not an error of ours.
+    package func write(_ text: String, to stream: Stream = .result) {
+        var text = text
+        text.withUTF8 { bytes in
+            var rest = UnsafeRawBufferPointer(bytes)
+            while !rest.isEmpty {
+                let n = Glibc.write(stream.rawValue, rest.baseAddress, rest.count)
+                if n < 0 {
+                    if errno == EINTR { continue }
+                    return
+                }
+                rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(n))
+            }
+        }
+    }
+
+    package func line(_ text: String, to stream: Stream = .result) { write(text + "\n", to: stream) }
+
+    package func diagnose(_ diagnostic: Diagnostic) { write(diagnostic.rendered(), to: .progress) }
+}

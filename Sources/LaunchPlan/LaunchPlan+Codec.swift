@@ -1,0 +1,108 @@
+extension LaunchPlan {
+    /// The encoded form read by `LaunchPlanReader`.
+    package func encoded() throws(LaunchPlanError) -> [UInt8] {
+        var encoder = Encoder()
+        try encoder.addAll(.layer, layers)
+        try encoder.addAll(.environment, environment)
+        try encoder.addAll(.entrypoint, entrypoint)
+        try encoder.addAll(.command, command)
+        if !workingDirectory.isEmpty { try encoder.add(.workingDirectory, workingDirectory) }
+        if !user.isEmpty { try encoder.add(.user, user) }
+        if let userID { try encoder.add(.userID, userID) }
+        if let groupID { try encoder.add(.groupID, groupID) }
+        if !stopSignal.isEmpty { try encoder.add(.stopSignal, stopSignal) }
+        try encoder.addAll(.mountPoint, mountPoints)
+        if let preparedForUID { try encoder.add(.preparedForUID, preparedForUID) }
+        if !imageName.isEmpty { try encoder.add(.imageName, Array(imageName.utf8)) }
+        if !imageDigest.isEmpty { try encoder.add(.imageDigest, Array(imageDigest.utf8)) }
+        if options != [] { try encoder.add(.options, options.rawValue) }
+        for mount in mounts {
+            try encoder.add(.mountSource, Array(mount.source.utf8))
+            try encoder.add(.mountDestination, Array(mount.destination.utf8))
+            try encoder.add(.mountFlags, (mount.isReadOnly ? 1 : 0) | (mount.isOptional ? 2 : 0))
+        }
+        for file in files {
+            try encoder.add(.fileDestination, Array(file.destination.utf8))
+            try encoder.add(.fileContent, file.content)
+        }
+        return try encoder.finished()
+    }
+
+    /// The value behind encoded bytes.
+    package init(decoding bytes: [UInt8]) throws(LaunchPlanError) {
+        self.init()
+        var failure: LaunchPlanError?
+        var plan = LaunchPlan()
+        bytes.withUnsafeBytes { raw in
+            do throws(LaunchPlanError) {
+                let reader = try LaunchPlanReader(validating: raw)
+                reader.forEach { plan.take($0) }
+            } catch { failure = error }
+        }
+        if let failure { throw failure }
+        self = plan
+    }
+
+    private mutating func take(_ record: LaunchPlanReader.Record) {
+        func text() -> String { String(decoding: record.payload, as: UTF8.self) }
+        switch record.tag {
+        case .layer: layers.append(text())
+        case .environment: environment.append(Array(record.payload))
+        case .entrypoint: entrypoint.append(Array(record.payload))
+        case .command: command.append(Array(record.payload))
+        case .workingDirectory: workingDirectory = Array(record.payload)
+        case .user: user = Array(record.payload)
+        case .userID: userID = record.number
+        case .groupID: groupID = record.number
+        case .stopSignal: stopSignal = Array(record.payload)
+        case .mountPoint: mountPoints.append(text())
+        case .preparedForUID: preparedForUID = record.number
+        case .imageName: imageName = text()
+        case .imageDigest: imageDigest = text()
+        case .options: options = Options(rawValue: record.number)
+        case .mountSource: mounts.append(Mount(source: text(), destination: ""))
+        case .mountDestination: mounts[mounts.count - 1].destination = text()
+        case .mountFlags:
+            mounts[mounts.count - 1].isReadOnly = record.number & 1 != 0
+            mounts[mounts.count - 1].isOptional = record.number & 2 != 0
+        case .fileDestination: files.append(File(destination: text(), content: []))
+        case .fileContent: files[files.count - 1].content = Array(record.payload)
+        }
+    }
+
+    private struct Encoder {
+        private var bytes: [UInt8] = [UInt8]("TRPLAN01".utf8) + [0, 0, 0, 0, 0, 0, 0, 0]
+        private var count = 0
+
+        mutating func addAll(_ tag: LaunchPlanTag, _ values: [String]) throws(LaunchPlanError) {
+            for value in values { try add(tag, Array(value.utf8)) }
+        }
+        mutating func addAll(_ tag: LaunchPlanTag, _ values: [[UInt8]]) throws(LaunchPlanError) {
+            for value in values { try add(tag, value) }
+        }
+        mutating func add(_ tag: LaunchPlanTag, _ number: UInt32) throws(LaunchPlanError) {
+            try add(tag, withUnsafeBytes(of: number.littleEndian) { Array($0) })
+        }
+        mutating func add(_ tag: LaunchPlanTag, _ payload: [UInt8]) throws(LaunchPlanError) {
+            if !tag.isNumber, tag != .fileContent, payload.contains(0) { throw .embeddedNUL(tag.rawValue) }
+            guard payload.count < LaunchPlanLimit.totalBytes else { throw .tooLarge }
+            count += 1
+            guard count <= LaunchPlanLimit.records else { throw .tooManyRecords }
+            append(tag.rawValue)
+            append(UInt16(0))
+            append(UInt32(payload.count))
+            bytes.append(contentsOf: payload)
+            repeat { bytes.append(0) } while bytes.count % 8 != 0
+            guard bytes.count <= LaunchPlanLimit.totalBytes else { throw .tooLarge }
+        }
+        mutating func finished() throws(LaunchPlanError) -> [UInt8] {
+            var result = bytes
+            result.replaceSubrange(8..<12, with: withUnsafeBytes(of: UInt32(bytes.count).littleEndian) { Array($0) })
+            result.replaceSubrange(12..<16, with: withUnsafeBytes(of: UInt32(count).littleEndian) { Array($0) })
+            return result
+        }
+        private mutating func append<N: FixedWidthInteger>(_ number: N) {
+            withUnsafeBytes(of: number.littleEndian) { bytes.append(contentsOf: $0) }
+        }
+    }
+}

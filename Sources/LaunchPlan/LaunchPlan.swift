@@ -1,0 +1,80 @@
+/// Everything the kernel must be told to start one container.
+///
+/// Two makers, one reader. The image store compiles one per image when the image
+/// enters the store (image facts only); a planner (`ContainerRuntime`) makes a
+/// finished one with mounts, files and a command. `ContainerLaunch` reads the
+/// encoded form in place (`LaunchPlanReader`) without building this value.
+///
+/// Argument and environment strings are bytes, not `String`: they reach the
+/// application exactly as the image's author or the user wrote them.
+package struct LaunchPlan: Equatable, Sendable {
+    /// Unpacked layers, topmost first: absolute paths, or paths relative to the
+    /// store's root directory. One layer is bound, more are stacked by overlayfs.
+    package var layers: [String] = []
+    /// `K=V` entries of the image (OCI image-spec config.md, `Env`).
+    package var environment: [[UInt8]] = []
+    package var entrypoint: [[UInt8]] = []
+    package var command: [[UInt8]] = []
+    /// Empty when the image names none.
+    package var workingDirectory: [UInt8] = []
+    /// The image's `User`, as written.
+    package var user: [UInt8] = []
+    /// What `user` resolves to through the image's own /etc/passwd and /etc/group.
+    package var userID: UInt32?
+    package var groupID: UInt32?
+    package var stopSignal: [UInt8] = []
+    /// Paths known to exist in the root as ready mount points. When every
+    /// destination of a launch is among them the root needs no writable upper layer.
+    package var mountPoints: [String] = []
+    /// The uid for whose account /etc/passwd and /etc/group were prepared in the
+    /// top layer; nil when they are the image's own.
+    package var preparedForUID: UInt32?
+    /// The name the user knows the image by, and its manifest digest.
+    package var imageName: String = ""
+    package var imageDigest: String = ""
+    /// Further mounts, in order.
+    package var mounts: [Mount] = []
+    /// Small files that appear in the root, in order (`/etc/hosts` of a job).
+    package var files: [File] = []
+    package var options: Options = []
+
+    package init() {}
+
+    /// One bind mount: `source` on the host, `destination` in the root.
+    package struct Mount: Equatable, Sendable {
+        package var source: String
+        package var destination: String
+        package var isReadOnly: Bool
+        /// A source that does not exist is skipped instead of being an error.
+        package var isOptional: Bool
+        package init(source: String, destination: String, isReadOnly: Bool = false, isOptional: Bool = false) {
+            self.source = source
+            self.destination = destination
+            self.isReadOnly = isReadOnly
+            self.isOptional = isOptional
+        }
+    }
+
+    /// A file whose content the plan carries.
+    package struct File: Equatable, Sendable {
+        package var destination: String
+        package var content: [UInt8]
+        package init(destination: String, content: [UInt8]) {
+            self.destination = destination
+            self.content = content
+        }
+    }
+
+    package struct Options: OptionSet, Sendable {
+        package let rawValue: UInt32
+        package init(rawValue: UInt32) { self.rawValue = rawValue }
+        /// A tmpfs upper layer that can be written to and vanishes with the container.
+        package static let writable = Options(rawValue: 1)
+        /// Nothing of the caller's environment is passed on.
+        package static let cleanEnvironment = Options(rawValue: 2)
+        /// The image's user is shown inside, mapped onto the caller.
+        package static let imageUser = Options(rawValue: 4)
+        /// The caller's home and working directory are not mounted.
+        package static let noHome = Options(rawValue: 8)
+    }
+}
