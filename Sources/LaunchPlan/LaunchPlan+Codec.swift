@@ -19,7 +19,8 @@ extension LaunchPlan {
         for mount in mounts {
             try encoder.add(.mountSource, Array(mount.source.utf8))
             try encoder.add(.mountDestination, Array(mount.destination.utf8))
-            try encoder.add(.mountFlags, (mount.isReadOnly ? 1 : 0) | (mount.isOptional ? 2 : 0))
+            try encoder.add(
+                .mountFlags, (mount.isReadOnly ? 1 : 0) | (mount.isOptional ? 2 : 0) | (mount.isTemporary ? 4 : 0))
         }
         for file in files {
             try encoder.add(.fileDestination, Array(file.destination.utf8))
@@ -65,6 +66,7 @@ extension LaunchPlan {
         case .mountFlags:
             mounts[mounts.count - 1].isReadOnly = record.number & 1 != 0
             mounts[mounts.count - 1].isOptional = record.number & 2 != 0
+            mounts[mounts.count - 1].isTemporary = record.number & 4 != 0
         case .fileDestination: files.append(File(destination: text(), content: []))
         case .fileContent: files[files.count - 1].content = Array(record.payload)
         }

@@ -40,18 +40,24 @@ package struct LaunchPlan: Equatable, Sendable {
 
     package init() {}
 
-    /// One bind mount: `source` on the host, `destination` in the root.
+    /// One mount: `source` on the host bound (recursively) at `destination` in the root.
     package struct Mount: Equatable, Sendable {
         package var source: String
         package var destination: String
         package var isReadOnly: Bool
         /// A source that does not exist is skipped instead of being an error.
         package var isOptional: Bool
-        package init(source: String, destination: String, isReadOnly: Bool = false, isOptional: Bool = false) {
+        /// An empty tmpfs (mode 0755) at `destination`; `source` is ignored.
+        package var isTemporary: Bool
+        package init(
+            source: String, destination: String, isReadOnly: Bool = false, isOptional: Bool = false,
+            isTemporary: Bool = false
+        ) {
             self.source = source
             self.destination = destination
             self.isReadOnly = isReadOnly
             self.isOptional = isOptional
+            self.isTemporary = isTemporary
         }
     }
 

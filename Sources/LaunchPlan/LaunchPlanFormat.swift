@@ -25,7 +25,7 @@ package enum LaunchPlanTag: UInt16, CaseIterable {
     case imageName = 12
     case imageDigest = 13
     case options = 14  // u32
-    /// A mount is three records: source, destination, then this with its flags (u32: 1 read-only, 2 optional).
+    /// A mount is three records: source, destination, then this with its flags (u32: 1 read-only, 2 optional, 4 tmpfs).
     case mountSource = 15
     case mountDestination = 16
     case mountFlags = 17

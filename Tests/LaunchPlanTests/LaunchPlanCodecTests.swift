@@ -19,7 +19,7 @@ import Testing
         plan.imageDigest = "sha256:00"
         plan.mounts = [
             .init(source: "/a", destination: "/b", isReadOnly: true, isOptional: true),
-            .init(source: "/c", destination: "/d"),
+            .init(source: "/c", destination: "/d", isTemporary: true),
         ]
         plan.files = [.init(destination: "/etc/hosts", content: [0, 1, 2, 0])]
         plan.options = [.writable, .imageUser]
