@@ -88,6 +88,7 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["CLinux", "LinuxSystem"], path: "Tests/TestSupport",
             swiftSettings: strict),
+        tests("DiagnosticsTests", ["Diagnostics"]),
         tests("LaunchPlanTests", ["LaunchPlan"]),
     ],
     swiftLanguageModes: [.v6]
