@@ -8,14 +8,15 @@ package struct TriremeCommand: ParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "trireme",
         abstract: "Containers on HPC machines: run, images, jobs and virtual clusters, without root.",
-        version: triremeVersion,
-        subcommands: [RunCommand.self, ImageCommand.self, ClusterCommand.self])
+        version: "trireme " + triremeVersion,
+        subcommands: [RunCommand.self, ImageCommand.self, ClusterCommand.self, ExplainCommand.self])
 
     package init() {}
 
     /// Parses `arguments` (without the program's name), runs the verb and returns the exit status.
     package static func execute(_ arguments: [String]) -> Int32 {
         do {
+            try refuseUnknownVerb(arguments)
             var command = try parseAsRoot(arguments)
             try command.run()
             return Diagnostics.ExitCode.success
@@ -29,6 +30,19 @@ package struct TriremeCommand: ParsableCommand {
             Output.standard.write(fullMessage(for: error) + "\n", to: isHelp ? .result : .progress)
             return isHelp ? Diagnostics.ExitCode.success : Diagnostics.ExitCode.ownFailure
         }
+    }
+
+    /// ArgumentParser calls a wrong verb an unexpected argument; we say which verb was meant.
+    private static func refuseUnknownVerb(_ arguments: [String]) throws(Diagnostic) {
+        guard let verb = arguments.first, !verb.hasPrefix("-"), verb != "help" else { return }
+        let known = configuration.subcommands.flatMap {
+            [$0.configuration.commandName ?? ""] + $0.configuration.aliases
+        }
+        if known.contains(verb) { return }
+        throw Diagnostic(
+            DiagnosticCode("unknown-verb"), "'\(verb)'", reasons: ["is not a trireme command"],
+            remedies: NearMiss.nearest(to: verb, among: known).map { "did you mean 'trireme \($0)'?" }
+                + ["trireme --help"])
     }
 }
 
