@@ -69,9 +69,8 @@ struct ContainerEntry {
         let directory = currentDirectory()
         var mounts = try MountList(self, identity: identity, directory: directory)
         try identity.createNamespaces()
-        try identity.map(
-            toUID: options.contains(.imageUser) ? facts.userID ?? identity.callerUID : identity.callerUID,
-            gid: options.contains(.imageUser) ? facts.groupID ?? identity.callerGID : identity.callerGID)
+        let shown = try shownIdentity(identity)
+        try identity.map(toUID: shown.uid, gid: shown.gid)
         try mounts.openSources()
         let needsUpper =
             options.contains(.writable) || mounts.needsUpperLayer
@@ -84,6 +83,16 @@ struct ContainerEntry {
         try enterStartDirectory(directory, makesMissing: needsUpper, mounts)
         if needsUpper, !options.contains(.writable) { try root.seal() }
         try dropPrivileges()
+    }
+
+    /// The caller, or with `--user image` the image's USER: root when it names none, as docker has it.
+    private func shownIdentity(_ identity: Identity) throws(LaunchFailure) -> (uid: UInt32, gid: UInt32) {
+        guard options.contains(.imageUser) else { return (identity.callerUID, identity.callerGID) }
+        guard let user = facts.user, user[0] != 0 else { return (0, 0) }
+        guard let uid = facts.userID else {
+            throw LaunchFailure(.parseCommandLine, user, detail: c("--user"), errno: EINVAL)
+        }
+        return (uid, facts.groupID ?? 0)
     }
 
     /// `-w`, else the image's WORKDIR (made when the image lacks it, as docker does), else
