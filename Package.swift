@@ -90,6 +90,8 @@ let package = Package(
             swiftSettings: strict),
         tests("DiagnosticsTests", ["Diagnostics"]),
         tests("LaunchPlanTests", ["LaunchPlan"]),
+        tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan", "LinuxSystem", "CLinux"]),
+        tests("IntegrationTests", ["LaunchPlan"]),
     ],
     swiftLanguageModes: [.v6]
 )

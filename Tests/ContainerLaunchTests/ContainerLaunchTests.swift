@@ -1,0 +1,147 @@
+import CLinux
+import Glibc
+import LaunchPlan
+import LinuxSystem
+import TestSupport
+import Testing
+
+@testable import ContainerLaunch
+
+private func withC<R>(_ text: String, _ body: (CString) throws -> R) rethrows -> R { try text.withCString(body) }
+
+@Suite struct CStringTests {
+    @Test(arguments: [
+        ("/", "/"), ("//a///b/", "/a/b"), ("/a/./b/.", "/a/b"), ("/a/../../b", "/b"), ("/..", "/"), ("", "/"),
+        ("/.hidden/..x", "/.hidden/..x"),
+    ])
+    func pathsAreCleaned(path: String, expected: String) {
+        #expect(withC(path) { String(cString: cleaned($0, in: nil)) } == expected)
+    }
+
+    @Test(arguments: [("x", "/d/x"), (".", "/d"), ("..", "/"), ("/abs", "/abs")])
+    func relativePathsAreTheDirectorys(path: String, expected: String) {
+        #expect(withC(path) { String(cString: cleaned($0, in: c("/d"))) } == expected)
+    }
+
+    @Test(arguments: [UInt64(0), 7, 10, 65534, UInt64(UInt32.max), UInt64.max])
+    func numbersAreDecimal(number: UInt64) {
+        var buffer = ByteBuffer(capacity: 2)
+        buffer.append(decimal: number)
+        #expect(String(cString: buffer.cString) == "\(number)")
+    }
+
+    @Test func insideMeansWholeComponents() {
+        #expect(isInside(c("/a/b"), c("/a")))
+        #expect(isInside(c("/a"), c("/a")))
+        #expect(isInside(c("/a"), c("/")))
+        #expect(!isInside(c("/ab"), c("/a")))
+        #expect(!isInside(c("/"), c("/a")))
+    }
+
+    @Test(arguments: [
+        ("/", true), ("/usr/share", true), ("/etc", true), ("/lib64", true), ("/var/lib/x", true),
+        ("/var/tmp/x", false),
+        ("/home/u", false), ("/scratch", false), ("/usrx", false), ("/root", false),
+    ])
+    func systemPaths(path: String, expected: Bool) { #expect(withC(path) { isSystemPath($0) } == expected) }
+}
+
+@Suite struct BindTests {
+    @Test(arguments: [
+        ("/a", "/a", "/a", false), ("/a:/b", "/a", "/b", false), ("/a:/b:ro", "/a", "/b", true),
+        ("/a:/b:rw", "/a", "/b", false), ("x/../y:/b/", "/cwd/y", "/b", false),
+        (#"/a\:1:/b\:2"#, "/a:1", "/b:2", false),
+        ("/a,1:/b c", "/a,1", "/b c", false), (#"/back\slash"#, #"/back\slash"#, #"/back\slash"#, false),
+    ])
+    func forms(text: String, source: String, destination: String, readOnly: Bool) throws {
+        let bind = try withC(text) { try parseBind($0, in: c("/cwd")) }
+        #expect(String(cString: bind.source) == source)
+        #expect(String(cString: bind.destination) == destination)
+        #expect(bind.isReadOnly == readOnly)
+    }
+
+    @Test(arguments: ["", ":/b", "/a:b", "/a:", "/a:/b:", "/a:/b:xx", "/a:/b:ro:y", "/a:/", "/a:/proc/1", "/a:/sys"])
+    func refused(text: String) {
+        #expect(throws: LaunchFailure.self) { try withC(text) { _ = try parseBind($0, in: c("/cwd")) } }
+    }
+}
+
+@Suite struct FacadeTests {
+    private func encoded(_ change: (inout LaunchPlan) -> Void) throws -> [UInt8] {
+        var plan = LaunchPlan()
+        change(&plan)
+        return try plan.encoded()
+    }
+    private func bytes(_ texts: String...) -> [[UInt8]] { texts.map { Array($0.utf8) } }
+
+    @Test func environmentIsTheLaunchers() throws {
+        let plan = try encoded { $0.environment = bytes("A=image", "PATH=/image", "HOME=/image") }
+        let composed = plan.withUnsafeBytes {
+            composedEnvironment(
+                plan: $0, host: bytes("A=host", "B=host", "PATH=/host", "HOME=/me", "LD_PRELOAD=x", "LD_AUDIT=x"),
+                overrides: bytes("B=flag", "C=1"))
+        }
+        #expect(Set(composed) == Set(bytes("A=image", "B=flag", "C=1", "PATH=/image", "HOME=/me")))
+        #expect(composed.count == 5)
+    }
+
+    @Test func aBadPlanIsRefusedBeforeAnything() {
+        #expect(throws: LaunchFailure.self) {
+            try [UInt8](repeating: 1, count: 64).withUnsafeBytes { try enterContainer(plan: $0, store: "/") }
+        }
+    }
+
+    /// The whole of it: a forked child (one thread, as an agent is) enters and looks around.
+    @Test func enteringAContainer() throws {
+        let directory = try TemporaryDirectory()
+        for made in ["store", "store/l", "store/l/proc", "store/l/marker", "store/l/sys", "store/l/dev", "store/l/tmp"]
+        {
+            #expect(mkdir(directory.path + "/" + made, 0o755) == 0)
+        }
+        var plan = LaunchPlan()
+        plan.layers = ["l"]
+        plan.options = [.noHome]
+        plan.files = [.init(destination: "/etc/hosts", content: bytes("10.0.0.1 n1\n")[0])]
+        let encoded = try plan.encoded()
+        let store = directory.path + "/store"
+        let child = linux_fork()
+        if child == 0 {
+            _exit(
+                encoded.withUnsafeBytes { raw in
+                    do throws(LaunchFailure) {
+                        try enterContainer(plan: raw, store: store)
+                    } catch {
+                        return LaunchDiagnosis(error, image: c("test")).report()
+                    }
+                    if access(c("/marker"), F_OK) != 0 { return 1 }
+                    if access(c("/usr"), F_OK) == 0 { return 2 }
+                    if mkdir(c("/x"), 0o755) == 0 || errno != EROFS { return 3 }
+                    let hosts = open(c("/etc/hosts"), O_RDONLY)
+                    var text = [UInt8](repeating: 0, count: 64)
+                    if read(hosts, &text, 64) != 12 { return 4 }
+                    if linux_unshare(CloneFlags.newMount) == 0 { return 5 }
+                    let failure = becomeCommand([Array("nothing".utf8)], environment: [])
+                    return failure.exitStatus == 127 ? 77 : 6
+                })
+        }
+        var status: Int32 = 0
+        #expect(waitpid(child, &status, 0) == child)
+        #expect(linux_status_exited(status) != 0)
+        #expect(linux_status_exit_code(status) == 77)
+    }
+}
+
+@Suite struct LaunchDiagnosisTests {
+    @Test func everyStepHasWordsAndACode() {
+        for raw in UInt8.min...UInt8.max {
+            guard let step = LaunchStep(rawValue: raw) else { continue }
+            for code in [ENOENT, EPERM, ENOSPC, EBUSY, EINVAL, ENODEV] {
+                let failure = LaunchFailure(step, c("subject"), errno: code)
+                let text = String(decoding: LaunchDiagnosis(failure, image: c("image")).text, as: UTF8.self)
+                #expect(text.hasPrefix("trireme: subject: ") || text.hasPrefix("trireme: image: "))
+                #expect(text.split(separator: "\n")[0].hasSuffix("]"))
+                #expect(text.contains("\n  hint: "))
+            }
+        }
+    }
+}

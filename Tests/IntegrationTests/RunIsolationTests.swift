@@ -1,0 +1,130 @@
+import Foundation
+import LaunchPlan
+import TestSupport
+import Testing
+
+/// What the application cannot do, and what is left behind: nothing.
+@Suite struct RunIsolationTests {
+    let store: HandmadeStore
+
+    init() throws { store = try HandmadeStore() }
+
+    @Test(arguments: ["prepared", "plain"])
+    func noPrivilegeIsLeft(image: String) throws {
+        let status = try store.trireme("run", image, "probe", "cat", "/proc/self/status")
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            #expect(status.field(set) == "0000000000000000", "\(set)")
+        }
+        #expect(status.field("NoNewPrivs") == "1")
+        #expect(status.field("Threads") == "1")
+    }
+
+    @Test(arguments: [[String](), ["--writable-tmpfs"], ["--user", "image"]])
+    func theHostRootIsOutOfReach(options: [String]) throws {
+        let run = try runProgram(
+            [try Programs.path("trireme"), "run"] + options + ["prepared", "probe", "escape"],
+            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home)
+        for attempt in ["chroot", "mknod", "mount", "remount", "umount", "setgroups", "setuid", "sethostname"] {
+            #expect(run.field(attempt) == "EPERM", "\(attempt)")
+        }
+        #expect(run.field("dotdot") == "root")
+    }
+
+    @Test func signalStateIsTheCallers() throws {
+        // A shell ignores SIGUSR2 and the application must still ignore it; nothing else changes.
+        let direct = try runProgram(["sh", "-c", "trap '' USR2; exec cat /proc/self/status"])
+        let inside = try runProgram(
+            [
+                "sh", "-c", "trap '' USR2; exec \"$0\" run prepared probe cat /proc/self/status",
+                try Programs.path("trireme"),
+            ],
+            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home)
+        for set in ["SigBlk", "SigIgn", "SigCgt"] { #expect(inside.field(set) == direct.field(set), "\(set)") }
+        #expect(inside.field("SigIgn")?.hasSuffix("0800") == true)
+    }
+
+    @Test func descriptorsAndUmaskPass() throws {
+        let trireme = try Programs.path("trireme")
+        let environment: [String: String?] = ["TRIREME_STORE": store.path, "HOME": store.home]
+        let run = try runProgram(
+            ["sh", "-c", "exec 7</dev/null; exec \"$0\" run -B /etc/hosts:/h prepared probe fds", trireme],
+            environment: environment, directory: store.home)
+        let without = try runProgram(
+            ["sh", "-c", "exec 7</dev/null; exec \"$0\" fds", store.directory.path + "/probe"], environment: environment
+        )
+        #expect(run.lines == without.lines)
+        #expect(run.lines.contains("7"))
+        let umask = try runProgram(
+            ["sh", "-c", "umask 077; exec \"$0\" run plain probe cat /proc/self/status", trireme],
+            environment: environment, directory: store.home)
+        #expect(umask.field("Umask") == "0077")
+    }
+
+    @Test func theApplicationIsTheStartedProcess() throws {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: try Programs.path("trireme"))
+        process.arguments = ["run", "prepared", "probe", "listen", "self-\(getpid())"]
+        process.environment = ["TRIREME_STORE": store.path, "HOME": store.home]
+        let output = Pipe()
+        process.standardOutput = output
+        try process.run()
+        defer { kill(process.processIdentifier, SIGKILL) }
+        #expect(output.fileHandleForReading.availableData == Data("listening\n".utf8))
+        // The launcher became the application: same pid, one thread, no child.
+        let name = try String(contentsOfFile: "/proc/\(process.processIdentifier)/comm", encoding: .utf8)
+        #expect(name == "probe\n")
+        let children = try String(
+            contentsOfFile: "/proc/\(process.processIdentifier)/task/\(process.processIdentifier)/children",
+            encoding: .utf8)
+        #expect(children.isEmpty)
+    }
+
+    @Test func joiningAnAgentsContainer() throws {
+        let key = "test-\(getpid())-\(UUID().uuidString)"
+        let agent = Process()
+        agent.executableURL = URL(fileURLWithPath: try Programs.path("trireme"))
+        agent.arguments = ["run", "-B", store.home + ":/only-here", "prepared", "probe", "listen", key]
+        agent.environment = ["TRIREME_STORE": store.path, "HOME": store.home]
+        agent.currentDirectoryURL = URL(fileURLWithPath: store.home)
+        let output = Pipe()
+        agent.standardOutput = output
+        try agent.run()
+        defer { kill(agent.processIdentifier, SIGKILL) }
+        #expect(output.fileHandleForReading.availableData == Data("listening\n".utf8))
+
+        func namespace(_ name: String) throws -> String {
+            try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(agent.processIdentifier)/ns/\(name)")
+        }
+        let joined = try store.trireme("run", "--join-agent", key, "-e", "X=1", "prepared", "probe", "ns")
+        #expect(joined.lines == ["\(try namespace("user")) \(try namespace("mnt"))"])
+        #expect(try store.trireme("run", "--join-agent", key, "prepared", "probe", "stat", "/only-here").status == 0)
+        #expect(try store.trireme("run", "--join-agent", key, "prepared", "probe", "pwd").lines == [store.home])
+        let status = try store.trireme("run", "--join-agent=" + key, "prepared", "probe", "cat", "/proc/self/status")
+        #expect(status.field("CapEff") == "0000000000000000")
+        #expect(status.field("CapBnd") == "0000000000000000")
+        #expect(status.field("NoNewPrivs") == "1")
+        let gone = try store.trireme("run", "--join-agent", key + "-gone", "prepared", "true")
+        #expect(gone.status == 125)
+        #expect(gone.errorText.contains("[agent-unreachable]"))
+    }
+
+    @Test func manyStartsLeakNothing() throws {
+        let before = try Self.mounts()
+        let trireme = try Programs.path("trireme")
+        let run = try runProgram(
+            [
+                "sh", "-c", "i=0; while [ $i -lt 300 ]; do \"$0\" run plain probe exit 0 || exit 1; i=$((i+1)); done",
+                trireme,
+            ],
+            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home)
+        #expect(run.status == 0)
+        #expect(try Self.mounts() == before)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: store.path + "/tmp").isEmpty)
+    }
+
+    /// The mounts of this namespace that any launch could have leaked.
+    private static func mounts() throws -> [Substring] {
+        try String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8).split(separator: "\n")
+            .filter { $0.contains("trireme") || $0.contains("/sys ") }
+    }
+}

@@ -1,0 +1,122 @@
+// What the tests ask from inside a container. Static, so that it needs nothing of the
+// image; one word per question, answers on standard output.
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static int say(const char *what, int result) {
+    printf("%s: %s\n", what, result >= 0 ? "done" : strerrorname_np(errno));
+    return 0;
+}
+
+static int cat(const char *path) {
+    char buffer[65536];
+    int fd = open(path, O_RDONLY);
+    if (fd < 0) return printf("%s\n", strerrorname_np(errno)), 1;
+    for (ssize_t n; (n = read(fd, buffer, sizeof buffer)) > 0;)
+        if (write(1, buffer, (size_t)n) < 0) return 1;
+    return 0;
+}
+
+static int list(const char *path) {
+    DIR *directory = opendir(path);
+    if (!directory) return printf("%s\n", strerrorname_np(errno)), 1;
+    for (struct dirent *entry; (entry = readdir(directory));)
+        if (entry->d_name[0] != '.') puts(entry->d_name);
+    return 0;
+}
+
+// The classical ways out of a root directory and up in privileges; each says how it failed.
+static int escape(void) {
+    struct stat here, up;
+    // With real privileges these would succeed, on whatever they were run on.
+    if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) return puts("refused: not in a container"), 1;
+    say("chroot", chroot("/tmp"));
+    say("mknod", mknod("/tmp/.trireme-probe-mem", S_IFCHR | 0600, makedev(1, 1)));
+    say("mount", mount("none", "/mnt", "tmpfs", 0, NULL));
+    say("remount", mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND, NULL));
+    say("umount", umount2("/proc", MNT_DETACH));
+    say("setgroups", setgroups(0, NULL));
+    say("setuid", geteuid() == 0 ? -(errno = EPERM) : setuid(0));
+    say("sethostname", sethostname("x", 1));
+    for (int i = 0; i < 64; i++)
+        if (chdir("..")) break;
+    if (stat(".", &here) == 0 && stat("/", &up) == 0)
+        printf("dotdot: %s\n", here.st_ino == up.st_ino && here.st_dev == up.st_dev ? "root" : "outside");
+    return 0;
+}
+
+// Listens as a job's agent does, says so, and stays until it is killed.
+static int listenAs(const char *key) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    int n = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "trireme/%s", key);
+    if (bind(fd, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) != 0 ||
+        listen(fd, 16) != 0)
+        return perror("listen"), 1;
+    puts("listening");
+    fflush(stdout);
+    for (;;) pause();
+}
+
+int main(int argc, char **argv) {
+    const char *verb = argc > 1 ? argv[1] : "argv", *what = argc > 2 ? argv[2] : "";
+    setvbuf(stdout, NULL, _IOFBF, 65536);
+    if (!strcmp(verb, "argv")) {
+        for (int i = 0; i < argc; i++) fwrite(argv[i], 1, strlen(argv[i]) + 1, stdout);
+    } else if (!strcmp(verb, "env")) {
+        for (char **e = environ; *e; e++) fwrite(*e, 1, strlen(*e) + 1, stdout);
+    } else if (!strcmp(verb, "exit")) {
+        return atoi(what);
+    } else if (!strcmp(verb, "kill")) {
+        raise(atoi(what));
+    } else if (!strcmp(verb, "cat")) {
+        return cat(what);
+    } else if (!strcmp(verb, "ls")) {
+        return list(what);
+    } else if (!strcmp(verb, "write")) {
+        int fd = open(what, O_WRONLY | O_CREAT, 0644);
+        puts(fd < 0 ? strerrorname_np(errno) : "written");
+    } else if (!strcmp(verb, "stat")) {
+        struct stat status;
+        if (stat(what, &status)) return puts(strerrorname_np(errno)), 1;
+        printf("%u %u %o\n", status.st_uid, status.st_gid, status.st_mode);
+    } else if (!strcmp(verb, "pwd")) {
+        char path[4096];
+        puts(getcwd(path, sizeof path) ? path : strerrorname_np(errno));
+    } else if (!strcmp(verb, "id")) {
+        printf("%u %u %u %u\n", getuid(), geteuid(), getgid(), getegid());
+    } else if (!strcmp(verb, "ns")) {
+        char user[64] = "", mount[64] = "";
+        if (readlink("/proc/self/ns/user", user, 63) < 0 || readlink("/proc/self/ns/mnt", mount, 63) < 0) return 1;
+        printf("%s %s\n", user, mount);
+    } else if (!strcmp(verb, "fds")) {
+        for (int fd = 0; fd < 1024; fd++)
+            if (fcntl(fd, F_GETFD) >= 0) printf("%d\n", fd);
+    } else if (!strcmp(verb, "escape")) {
+        return escape();
+    } else if (!strcmp(verb, "listen")) {
+        return listenAs(what);
+    } else {
+        fprintf(stderr, "probe: no such question: %s\n", verb);
+        return 2;
+    }
+    return 0;
+}
