@@ -140,12 +140,15 @@ struct NodeInit {
         let childEnded: UInt64 = 1 << UInt64(SIGCHLD - 1)
         _ = linux_sigprocmask(SIG_BLOCK, childEnded, nil)
         let signals = try step("signalfd") { linux_signalfd(childEnded, Int32(O_CLOEXEC | O_NONBLOCK)) }
+        let text = ResidentText()
         try start(.munged)
         while true {
             var polled = [
                 pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: orders, events: Int16(POLLIN), revents: 0),
             ]
+            let timeout = self.timeout
+            if timeout < 0 { text.release() }
             _ = poll(&polled, 2, timeout)
             if polled[0].revents != 0 {
                 var info = [UInt8](repeating: 0, count: 128)
@@ -223,6 +226,8 @@ struct NodeInit {
         let environment = [
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(home)", "USER=\(user)",
             "LOGNAME=\(user)",
+            // One heap for all threads of a daemon: at this size the others only cost memory.
+            "MALLOC_ARENA_MAX=1",
         ]
         let pid = try step("start \(arguments[0])") { linux_clone(0, nil) }
         if pid != 0 { return pid }

@@ -220,6 +220,7 @@ struct Supervisor {
         let childEnded: UInt64 = 1 << UInt64(SIGCHLD - 1)
         _ = linux_sigprocmask(SIG_BLOCK, childEnded, nil)
         let signals = try step("signalfd") { linux_signalfd(childEnded, Int32(O_CLOEXEC | O_NONBLOCK)) }
+        let text = ResidentText()
         reap()
         while true {
             var polled = [
@@ -227,6 +228,7 @@ struct Supervisor {
                 pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: lifeline, events: Int16(POLLIN), revents: 0),
             ]
+            if isCommitted { text.release() }
             _ = poll(&polled, isCommitted ? 2 : 3, -1)
             if polled[0].revents != 0 { takeReports() }
             if polled[1].revents != 0 {
