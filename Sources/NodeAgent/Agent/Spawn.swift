@@ -31,14 +31,16 @@ package enum Spawn {
         let candidates = CStringArray(candidates(for: program, environment: environment))
         let argv = CStringArray(arguments)
         let envp = CStringArray(environment)
-        let report = try OwnedDescriptor.pipe()
-        let reportWrite = report.write.raw
+        let report = try PipeEnds.make()
+        let reportRead = OwnedDescriptor(owning: report.read)
         let parent = getpid()
-        let pid = try checked("fork") { linux_fork() }
+        let pid = linux_fork()
         if pid == 0 {
-            becomeChild(candidates, argv, envp, streams, report: reportWrite, parent: parent)
+            becomeChild(candidates, argv, envp, streams, report: report.write, parent: parent)
         }
-        let reportRead = Self.closingWrite(report)
+        let forkErrno = errno
+        close(report.write)
+        if pid < 0 { throw SyscallError("fork", errno: forkErrno) }
         var failure: Int32 = 0
         let n = try withUnsafeMutableBytes(of: &failure) { buffer throws(SyscallError) in
             try reportRead.read(into: buffer)
@@ -48,8 +50,6 @@ package enum Spawn {
         while waitpid(pid, &status, 0) < 0, errno == EINTR {}
         throw SyscallError("execve", String(decoding: program, as: UTF8.self), errno: failure)
     }
-
-    private static func closingWrite(_ pipe: consuming OwnedDescriptor.Pipe) -> OwnedDescriptor { pipe.read }
 
     /// Only async-signal-safe calls from here to execve(2).
     private static func becomeChild(

@@ -39,7 +39,7 @@ package final class Connection {
             let n = outgoing.withUnsafeBytes { raw in
                 Glibc.send(
                     descriptor.raw, raw.baseAddress! + outgoingStart, raw.count - outgoingStart,
-                    Int32(MSG_NOSIGNAL.rawValue))
+                    Int32(MSG_NOSIGNAL))
             }
             if n > 0 {
                 outgoingStart += n
