@@ -61,7 +61,7 @@ let package = Package(
         // L4, L5
         target(
             "ContainerRuntime",  // image + command line + host -> launch plan; which MPI an image speaks
-            ["ImageStore", "OCIModel", "LaunchPlan", "LinuxSystem", "Diagnostics"]),
+            ["ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics"]),
         target(
             "NodeAgent",  // what one node does for a job, and the wire to its leader
             ["ContainerLaunch", "LaunchPlan", "JobModel", "LinuxSystem", "CLinux", "Diagnostics", crypto]),

@@ -1,1 +1,123 @@
-// ImageStore
+import Diagnostics
+import FoundationEssentials
+import Glibc
+import ImageFormats
+import LaunchPlan
+import LinuxSystem
+import OCIModel
+
+/// Images on this machine: an OCI image layout (any OCI tool can read it), the layers unpacked, and one
+/// ready launch plan per image and name.
+///
+/// Every change is prepared in `tmp/` and moved into place under a lock, names last. A command killed at
+/// any moment leaves the store as it was before or after, and staging that the next command removes.
+package struct ImageStore: Sendable {
+    package let layout: StoreLayout
+
+    /// - Parameter root: absolute; made when something is first stored.
+    package init(root: String) { layout = StoreLayout(root: root) }
+
+    /// All images, by name. Never one that is half there.
+    package func images() throws(Diagnostic) -> [StoredImage] {
+        let names: [String]
+        do throws(SyscallError) { names = try Files.names(in: layout.plans) } catch { throw failure(error) }
+        var images: [StoredImage] = []
+        for name in names {
+            // Another command may have removed it since the names were read. An alias is shown under its true name.
+            if let image = try stored(fileName: name), image.planPath.hasSuffix("/" + ImageStore.fileName(image.name)) {
+                images.append(image)
+            }
+        }
+        return images
+    }
+
+    /// The image called `name`: `x`, `x:tag`, a localhost name without its host, `sha256:<hex>` or at
+    /// least 6 digits of a manifest's or configuration's digest. Nil when there is none.
+    package func image(named name: String) throws(Diagnostic) -> StoredImage? {
+        if let reference = ImageReference(name) {
+            for candidate in [reference, ImageReference("localhost/\(name)")].compactMap({ $0 }) {
+                if let image = try stored(fileName: candidate.fileName) { return image }
+            }
+        }
+        var digits = name[...]
+        if let at = name.lastIndex(of: "@") { digits = name[name.index(after: at)...] }
+        if digits.hasPrefix("sha256:") { digits = digits.dropFirst(7) }
+        guard digits.count >= 6, digits.allSatisfy({ $0.isHexDigit }) else { return nil }
+        return try images().first {
+            $0.record.manifest.digest.hex.hasPrefix(digits) || $0.record.configuration.hex.hasPrefix(digits)
+        }
+    }
+
+    /// The image whose plan is `plans/<fileName>`.
+    func stored(fileName: String) throws(Diagnostic) -> StoredImage? {
+        let path = layout.plan(fileName: fileName)
+        guard let bytes = try? Files.read(path, limit: LaunchPlanLimit.totalBytes),
+            let plan = try? LaunchPlan(decoding: bytes), let digest = Digest(plan.imageDigest),
+            let record = try? readRecord(digest)
+        else { return nil }
+        return StoredImage(
+            name: plan.imageName, record: record, plan: plan, planPath: path,
+            lowerDirectories: plan.layers.map { $0.hasPrefix("/") ? $0 : layout.root + "/" + $0 })
+    }
+
+    func readRecord(_ manifest: Digest) throws -> ImageRecord {
+        try JSONDecoder().decode(ImageRecord.self, from: Data(try Files.read(layout.record(manifest))))
+    }
+
+    /// The configuration of a stored image, as its author wrote it.
+    package func configuration(of image: StoredImage) throws(Diagnostic) -> ImageConfiguration {
+        do {
+            let bytes = try Files.read(layout.blob(image.record.configuration))
+            return try JSONDecoder().decode(ImageConfiguration.self, from: Data(bytes))
+        } catch let error as SyscallError { throw failure(error) } catch {
+            throw Diagnostic(
+                DiagnosticCode("store-damaged"), image.name, reasons: ["its configuration is not valid JSON"])
+        }
+    }
+
+    static func fileName(_ name: String) -> String { ImageReference(name)?.fileName ?? name }
+
+    func failure(_ error: SyscallError) -> Diagnostic {
+        if error.errno == ENOSPC || error.errno == EDQUOT { return noSpace(needBytes: nil, reason: error.sentence) }
+        let remedies =
+            error.errno == EACCES || error.errno == EROFS
+            ? ["set TRIREME_STORE to a directory you can write to"] : []
+        return Diagnostic(DiagnosticCode("store-unusable"), layout.root, reasons: [error.sentence], remedies: remedies)
+    }
+
+    /// Free bytes where the store lies; nil when the system does not say.
+    func freeBytes() -> Int64? {
+        var status = statvfs()
+        guard statvfs(layout.root, &status) == 0 else { return nil }
+        return Int64(status.f_bavail) * Int64(status.f_frsize)
+    }
+
+    func noSpace(needBytes: Int64?, reason: String?) -> Diagnostic {
+        var reasons = ["no space left in the store"]
+        let have = freeBytes().map(ByteCount.text) ?? "unknown"
+        reasons.append((needBytes.map { "need \(ByteCount.text($0)), " } ?? "") + "have \(have)")
+        if let reason { reasons.append(reason) }
+        return Diagnostic(
+            DiagnosticCode("no-space"), layout.root, reasons: reasons,
+            remedies: ["trireme image rm NAME", "set TRIREME_STORE to a directory on a larger file system"])
+    }
+}
+
+/// Bytes for people, in powers of 1000 as docker shows them.
+package enum ByteCount {
+    package static func text(_ bytes: Int64) -> String {
+        var value = Double(bytes)
+        for unit in ["B", "kB", "MB", "GB"] {
+            if value < 999.5 {
+                if unit == "B" { return "\(bytes)B" }
+                let digits = value < 9.995 ? 2 : value < 99.95 ? 1 : 0
+                var scale = 1.0
+                for _ in 0..<digits { scale *= 10 }
+                let rounded = (value * scale).rounded() / scale
+                return digits == 0 ? "\(Int(rounded))\(unit)" : "\(rounded)\(unit)"
+            }
+            value /= 1000
+        }
+        return "\((value * 10).rounded() / 10)TB"
+    }
+}

@@ -1,4 +1,1 @@
 import ContainerLaunch
-import Glibc
-
-exit(Launcher.run(count: Int(CommandLine.argc), arguments: CommandLine.unsafeArgv))

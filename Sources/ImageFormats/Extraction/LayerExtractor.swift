@@ -1,0 +1,214 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// What extracting a layer left out or changed.
+package struct ExtractionSummary: Sendable {
+    package var entries = 0
+    /// Bytes of file content written.
+    package var bytes: Int64 = 0
+    package var skippedDevices = 0
+    package var droppedAttributes = 0
+    package var duplicates = 0
+    /// The layer hides everything below it.
+    package var isRootOpaque = false
+    package init() {}
+}
+
+/// Bounds of one layer.
+package struct ExtractionLimits: Sendable {
+    /// Entries; an inode each.
+    package var entries = 10_000_000
+    /// Bytes of content.
+    package var bytes: Int64 = 1 << 42
+    package init() {}
+}
+
+/// Unpacks one layer into a directory, in overlayfs's form: whiteouts are character devices 0:0,
+/// opaque directories carry `user.overlay.opaque`.
+///
+/// Nothing outside the directory is touched whatever the archive says: every path is resolved below
+/// an open root by the kernel (openat2, RESOLVE_IN_ROOT), names come from `EntryPath`, and the last
+/// component is never followed. Owners are not kept (an ordinary user cannot); modes are, but for
+/// set-id bits, and the owner may always read, and enter and change directories, so that the user can
+/// read and delete what was unpacked. The mode as recorded is kept in `user.trireme.mode`.
+///
+/// The process's umask must be 0 for modes to come out as recorded.
+package final class LayerExtractor {
+    let root: Int32
+    let lower: [Int32]
+    let limits: ExtractionLimits
+    package internal(set) var summary = ExtractionSummary()
+
+    /// The parent of the last entry, which is mostly the parent of the next.
+    private var parentPath: [UInt8]?
+    private var parentDescriptor: Int32 = -1
+    /// Times of directories, set when nothing more is written into them.
+    var directoryTimes: [(path: [UInt8], time: TarEntry.Time)] = []
+    var attributesFail = false
+
+    enum Attribute {
+        static let opaque = "user.overlay.opaque"
+        static let mode = "user.trireme.mode"
+    }
+
+    /// - Parameters:
+    ///   - root: an empty directory, open for reading.
+    ///   - lower: the unpacked lower layers, topmost first, open; a hard link may name a file of theirs.
+    package init(into root: Int32, lower: [Int32], limits: ExtractionLimits = ExtractionLimits()) {
+        self.root = root
+        self.lower = lower
+        self.limits = limits
+    }
+
+    deinit { forgetParent() }
+
+    /// Unpacks all entries of `archive`.
+    package func extract(_ archive: TarReader) throws(ArchiveFault) {
+        while let entry = try archive.next() {
+            summary.entries += 1
+            guard summary.entries <= limits.entries else {
+                throw ArchiveFault(.limit, entry: entry.path, "more than \(limits.entries) entries")
+            }
+            try extract(entry, archive)
+        }
+        try setDirectoryTimes()
+    }
+
+    private func extract(_ entry: TarEntry, _ archive: TarReader) throws(ArchiveFault) {
+        let path = try EntryPath(entry.path)
+        if path.isRoot {
+            guard entry.kind == .directory else { throw ArchiveFault(.hostile, entry: entry.path, "replaces the root") }
+            directoryTimes.append(([], entry.modified))
+            return
+        }
+        let whiteout = try Whiteout(path, raw: entry.path)
+        switch whiteout {
+        case .ignored: return
+        case .opaque: return try makeOpaque(path, entry)
+        case .remove(let target): return try makeWhiteout(target, path, entry)
+        case .none: break
+        }
+        switch entry.kind {
+        case .characterDevice, .blockDevice, .fifo:
+            summary.skippedDevices += 1
+        case .unknown(let type):
+            throw ArchiveFault(.unsupported, entry: entry.path, "an entry of unknown type '\(UnicodeScalar(type))'")
+        case .file: try writeFile(entry, path, archive)
+        case .directory: try makeDirectory(entry, path)
+        case .symbolicLink: try makeSymbolicLink(entry, path)
+        case .hardLink: try makeHardLink(entry, path)
+        }
+    }
+
+    // MARK: Parents
+
+    func forgetParent() {
+        if parentDescriptor >= 0 { close(parentDescriptor) }
+        parentDescriptor = -1
+        parentPath = nil
+    }
+
+    /// The open parent of `path`, made if missing. Valid until the next call or `forgetParent`.
+    func parent(of path: EntryPath, _ entry: [UInt8]) throws(ArchiveFault) -> Int32 {
+        if let parentPath, parentPath == path.parent { return parentDescriptor }
+        let descriptor = try openDirectory(path.parent, entry)
+        forgetParent()
+        parentPath = path.parent
+        parentDescriptor = descriptor
+        return descriptor
+    }
+
+    /// Opens directory `path`, making what is missing; the caller closes it.
+    func openDirectory(_ path: [UInt8], _ entry: [UInt8]) throws(ArchiveFault) -> Int32 {
+        let descriptor = DirectoryTree.open(path, below: root)
+        if descriptor >= 0 { return descriptor }
+        let code = errno
+        guard code == ENOENT || code == ENOTDIR, !path.isEmpty else {
+            throw ArchiveFault(SyscallError("openat2", ArchiveFault.printable(path), errno: code), entry: entry)
+        }
+        let here = try EntryPath(path)
+        let above = try openDirectory(here.parent, entry)
+        defer { close(above) }
+        var isReplacing = false
+        if let old = try status(here.name, above, entry) {
+            // A link whose target is missing: the directory is made where it points, below the root.
+            if old.isLink { return try openThroughLink(here, above, entry) }
+            try removed(here.name, above, entry)
+            isReplacing = true
+        }
+        let mode = LayerLookup.directoryMode(path, in: lower) ?? 0o755
+        try call("mkdir", entry) { DirectoryTree.withName(here.name) { mkdirat(above, $0, mode | 0o700) } }
+        let made = DirectoryTree.withName(here.name) {
+            openat(above, $0, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        }
+        guard made >= 0 else { throw ArchiveFault(SyscallError("open"), entry: entry) }
+        if isReplacing { try setOpaque(made, entry) }
+        return made
+    }
+
+    private func openThroughLink(_ path: EntryPath, _ above: Int32, _ entry: [UInt8]) throws(ArchiveFault) -> Int32 {
+        linkDepth += 1
+        defer { linkDepth -= 1 }
+        guard linkDepth <= 8 else { throw ArchiveFault(.hostile, entry: entry, "too many levels of symbolic links") }
+        var target = [UInt8](repeating: 0, count: 4096)
+        let n = DirectoryTree.withName(path.name) { name in
+            target.withUnsafeMutableBytes {
+                readlinkat(above, name, $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count)
+            }
+        }
+        guard n > 0 else { throw ArchiveFault(SyscallError("readlink"), entry: entry) }
+        var joined = target[0] == UInt8(ascii: "/") ? [] : path.parent + [UInt8(ascii: "/")]
+        joined += target[..<n]
+        // Lexical, and clamped: above the root is the root, as in a chroot.
+        var components: [ArraySlice<UInt8>] = []
+        for component in joined.split(separator: UInt8(ascii: "/")) where !component.elementsEqual(".".utf8) {
+            if component.elementsEqual("..".utf8) { _ = components.popLast() } else { components.append(component) }
+        }
+        return try openDirectory(Array(components.joined(separator: [UInt8(ascii: "/")])), entry)
+    }
+    private var linkDepth = 0
+
+    // MARK: Small steps
+
+    func call(_ name: StaticString, _ entry: [UInt8], _ body: () -> Int32) throws(ArchiveFault) {
+        do throws(SyscallError) { try checked(name, "", body) } catch { throw ArchiveFault(error, entry: entry) }
+    }
+
+    func status(_ name: [UInt8], _ parent: Int32, _ entry: [UInt8]) throws(ArchiveFault) -> stat? {
+        do throws(SyscallError) { return try DirectoryTree.status(name, in: parent) } catch {
+            throw ArchiveFault(error, entry: entry)
+        }
+    }
+
+    func removed(_ name: [UInt8], _ parent: Int32, _ entry: [UInt8]) throws(ArchiveFault) {
+        do throws(SyscallError) { try DirectoryTree.remove(name, in: parent) } catch {
+            throw ArchiveFault(error, entry: entry)
+        }
+    }
+
+    /// Hides the lower layers' content of an open directory (overlayfs documentation, "whiteouts and opaque directories").
+    func setOpaque(_ directory: Int32, _ entry: [UInt8]) throws(ArchiveFault) {
+        try call("setxattr", entry) { linux_fsetxattr(directory, Attribute.opaque, "y", 1, 0) }
+    }
+
+    private func setDirectoryTimes() throws(ArchiveFault) {
+        forgetParent()
+        for (path, time) in directoryTimes.reversed() {
+            // A later entry may have replaced it.
+            let descriptor = DirectoryTree.open(path, below: root, flags: DirectoryTree.openFlags | UInt64(O_NOFOLLOW))
+            if descriptor < 0 { continue }
+            var times = time.pair
+            futimens(descriptor, &times)
+            close(descriptor)
+        }
+    }
+}
+
+extension TarEntry.Time {
+    /// Access and modification time alike, for utimensat(2).
+    var pair: [timespec] {
+        let time = timespec(tv_sec: Int(seconds), tv_nsec: Int(nanoseconds))
+        return [time, time]
+    }
+}

@@ -1,0 +1,156 @@
+import Diagnostics
+import FoundationEssentials
+import Glibc
+import ImageFormats
+import LaunchPlan
+import LinuxSystem
+import OCIModel
+
+/// One image a load brought in, or found already there.
+package struct LoadedImage: Sendable {
+    package var image: StoredImage
+    /// Nothing had to be unpacked or renamed.
+    package var wasPresent: Bool
+}
+
+/// What a load says while it works.
+package enum LoadEvent: Sendable {
+    case layer(number: Int, of: Int, bytes: Int64, wasPresent: Bool)
+    case summary(ExtractionSummary)
+}
+
+extension ImageStore {
+    /// Stores the images of an archive: docker-archive or OCI archive, plain or compressed as a whole.
+    ///
+    /// - Parameters:
+    ///   - archive: open for reading; a pipe is spooled into the store's `tmp/` first.
+    ///   - subject: the archive as the user named it.
+    /// - Throws: `archive-invalid`, `wrong-architecture`, `no-space`, `store-unusable`; nothing is stored then.
+    package func load(
+        archive: borrowing OwnedDescriptor, subject: String, platform: Platform = .current,
+        preparer: some ImagePreparer, limits: ExtractionLimits = ExtractionLimits(),
+        progress: (LoadEvent) -> Void = { _ in }
+    ) throws(Diagnostic) -> [LoadedImage] {
+        // Modes are the archive's own; the mask would thin them.
+        let mask = umask(0)
+        defer { umask(mask) }
+        let staging = try openStaging()
+        let input = try seekable(archive, staging, subject)
+        let contents: ArchiveContents
+        let images: [ArchivedImage]
+        do throws(ArchiveFault) {
+            contents = try ArchiveContents(input.raw, length: ImageStore.length(input.raw))
+            images = try contents.images(for: platform)
+        } catch { throw refused(error, subject) }
+        var loaded: [LoadedImage] = []
+        for image in images {
+            loaded += try load(image, input.raw, staging, LoadRequest(subject, limits), preparer, progress)
+        }
+        return loaded
+    }
+
+    struct LoadRequest {
+        var subject: String
+        var limits: ExtractionLimits
+        init(_ subject: String, _ limits: ExtractionLimits) {
+            self.subject = subject
+            self.limits = limits
+        }
+    }
+
+    private func load(
+        _ image: ArchivedImage, _ input: Int32, _ staging: Staging, _ request: LoadRequest,
+        _ preparer: some ImagePreparer, _ progress: (LoadEvent) -> Void
+    ) throws(Diagnostic) -> [LoadedImage] {
+        var attempts = 3
+        while true {
+            let job = StagedLoad(store: self, image: image, staging: staging)
+            try job.importLayers(input, request, progress)
+            try job.prepare(preparer)
+            if let loaded = try job.commit() { return loaded }
+            // A layer found in the store was removed by another command before this one could use it.
+            attempts -= 1
+            guard attempts > 0 else {
+                throw Diagnostic(
+                    DiagnosticCode("store-busy"), request.subject,
+                    reasons: ["layers are being removed while they are loaded"])
+            }
+        }
+    }
+
+    /// Makes the store where it is missing, removes what dead commands left, and gives this one its directory.
+    func openStaging() throws(Diagnostic) -> Staging {
+        do throws(SyscallError) {
+            try layout.create()
+            let lock = try StoreLock(layout)
+            if !Files.exists(layout.marker) {
+                try Files.write(Array("{\"imageLayoutVersion\":\"1.0.0\"}".utf8), to: layout.marker)
+            }
+            try Staging.sweep(layout, holding: lock)
+            return try Staging(layout, holding: lock)
+        } catch { throw failure(error) }
+    }
+
+    private static func length(_ descriptor: Int32) -> Int64 {
+        var status = stat()
+        return fstat(descriptor, &status) == 0 ? Int64(status.st_size) : 0
+    }
+
+    /// `archive` itself when it is a plain tar file, else its plain bytes in a file.
+    private func seekable(
+        _ archive: borrowing OwnedDescriptor, _ staging: Staging, _ subject: String
+    ) throws(Diagnostic) -> OwnedDescriptor {
+        var status = stat()
+        guard fstat(archive.raw, &status) == 0 else { throw failure(SyscallError("fstat")) }
+        if status.isDirectory {
+            throw Diagnostic(DiagnosticCode("archive-invalid"), subject, reasons: ["it is a directory, not an archive"])
+        }
+        do throws(ArchiveFault) {
+            var first = [UInt8](repeating: 0, count: Compression.magicBytes)
+            if status.isFile {
+                let n = first.withUnsafeMutableBytes { pread(archive.raw, $0.baseAddress, $0.count, 0) }
+                if try Compression.detect(first.prefix(max(0, n))) == .none {
+                    let copy = fcntl(archive.raw, F_DUPFD_CLOEXEC, 0)
+                    guard copy >= 0 else { throw ArchiveFault(SyscallError("dup")) }
+                    return OwnedDescriptor(owning: copy)
+                }
+            }
+            return try spool(archive.raw, staging)
+        } catch { throw refused(error, subject) }
+    }
+
+    private func spool(_ input: Int32, _ staging: Staging) throws(ArchiveFault) -> OwnedDescriptor {
+        let file: OwnedDescriptor
+        do throws(SyscallError) {
+            file = try OwnedDescriptor.open(staging.path + "/archive", O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
+        } catch { throw ArchiveFault(error) }
+        let start = PeekedStream(DescriptorStream(input))
+        let plain = try Compression.detect(try start.peek(Compression.magicBytes)).decompressing(start)
+        let chunks = BufferedChunks(plain)
+        while let chunk = try chunks.nextChunk() { try FileCopy.writeAll(chunk, to: file.raw) }
+        return file
+    }
+
+    /// A fault of the archive in the user's words.
+    func refused(_ fault: ArchiveFault, _ subject: String, layer: String? = nil) -> Diagnostic {
+        if fault.errno == ENOSPC || fault.errno == EDQUOT { return noSpace(needBytes: nil, reason: fault.reason) }
+        var reasons = [layer, fault.entry.isEmpty ? nil : "entry '\(fault.entry)'", fault.reason].compactMap { $0 }
+        let code: DiagnosticCode =
+            switch fault.kind {
+            case .unsupported where fault.reason.contains("; the archive offers "): DiagnosticCode("wrong-architecture")
+            case .unsupported: DiagnosticCode("archive-unsupported")
+            case .limit: DiagnosticCode("archive-limit")
+            case .system: DiagnosticCode("store-unusable")
+            case .corrupt, .hostile: DiagnosticCode("archive-invalid")
+            }
+        if fault.kind == .hostile { reasons.insert("refused", at: 0) }
+        var remedies: [String] = []
+        if code.rawValue == "wrong-architecture" { remedies = ["load an image made for \(Platform.current)"] }
+        if code.rawValue == "archive-invalid", fault.kind == .corrupt {
+            remedies = [
+                "write the archive again: skopeo copy docker://NAME oci-archive:FILE:NAME, or docker save -o FILE NAME"
+            ]
+        }
+        return Diagnostic(code, subject, reasons: reasons, remedies: remedies)
+    }
+}

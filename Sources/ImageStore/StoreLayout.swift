@@ -1,0 +1,87 @@
+import Glibc
+import LinuxSystem
+import OCIModel
+
+/// Where things lie in a store. The shape is shared with the launcher, which reads `plans` and `layers`.
+package struct StoreLayout: Sendable {
+    /// Absolute.
+    package let root: String
+
+    package func blob(_ digest: Digest) -> String { "\(root)/blobs/sha256/\(digest.hex)" }
+    package func layer(_ diffID: Digest) -> String { "\(root)/\(relativeLayer(diffID))" }
+    package func relativeLayer(_ diffID: Digest) -> String { "layers/\(diffID.hex)" }
+    package func image(_ manifest: Digest) -> String { "\(root)/images/\(manifest.hex)" }
+    package func relativePrepared(_ manifest: Digest) -> String { "images/\(manifest.hex)/prepared" }
+    package func record(_ manifest: Digest) -> String { image(manifest) + "/record.json" }
+    package func plan(fileName: String) -> String { "\(root)/plans/\(fileName)" }
+    package var plans: String { root + "/plans" }
+    package var images: String { root + "/images" }
+    package var layers: String { root + "/layers" }
+    package var blobs: String { root + "/blobs/sha256" }
+    package var temporary: String { root + "/tmp" }
+    package var lock: String { root + "/lock" }
+    package var index: String { root + "/index.json" }
+    package var marker: String { root + "/oci-layout" }
+
+    /// Makes what is missing. Idempotent, and safe beside others doing the same.
+    package func create() throws(SyscallError) {
+        try Files.makeDirectories(root)
+        for directory in [root + "/blobs", blobs, layers, images, plans, temporary] {
+            try Files.makeDirectory(directory)
+        }
+    }
+}
+
+/// Whole-file steps on paths of our own making.
+package enum Files {
+    package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
+    package static func makeDirectory(_ path: String) throws(SyscallError) {
+        if mkdir(path, 0o755) != 0, errno != EEXIST { throw SyscallError("mkdir", path) }
+    }
+
+    package static func makeDirectories(_ path: String) throws(SyscallError) {
+        if mkdir(path, 0o755) == 0 || errno == EEXIST { return }
+        guard errno == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex else {
+            throw SyscallError("mkdir", path)
+        }
+        try makeDirectories(String(path[..<slash]))
+        try makeDirectory(path)
+    }
+
+    package static func read(_ path: String, limit: Int = 16 << 20) throws(SyscallError) -> [UInt8] {
+        try OwnedDescriptor.open(path, O_RDONLY).readAll(limit: limit)
+    }
+
+    package static func write(_ bytes: [UInt8], to path: String) throws(SyscallError) {
+        let file = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644)
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let n = try checked("write", path) {
+                rest.withUnsafeBytes { Glibc.write(file.raw, $0.baseAddress, $0.count) }
+            }
+            rest = rest.dropFirst(n)
+        }
+    }
+
+    package static func rename(_ from: String, _ to: String) throws(SyscallError) {
+        try checked("rename", to) { Glibc.rename(from, to) }
+    }
+
+    /// Names in a directory, without `.` and `..`; empty when it does not exist.
+    package static func names(in path: String) throws(SyscallError) -> [String] {
+        guard let directory = opendir(path) else {
+            if errno == ENOENT { return [] }
+            throw SyscallError("opendir", path)
+        }
+        defer { closedir(directory) }
+        var names: [String] = []
+        while let entry = readdir(directory) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names.sorted()
+    }
+}

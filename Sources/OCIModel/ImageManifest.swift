@@ -1,0 +1,53 @@
+/// A list of manifests, one per platform or name (image-spec image-index.md); also a
+/// docker manifest list, and the `index.json` of an image layout.
+package struct ImageIndex: Codable, Sendable {
+    package var schemaVersion: Int?
+    package var mediaType: String?
+    package var manifests: [Descriptor]
+
+    package init(manifests: [Descriptor]) {
+        schemaVersion = 2
+        mediaType = MediaType.index
+        self.manifests = manifests
+    }
+}
+
+/// One image: its configuration and layers, lowest first (image-spec manifest.md).
+package struct ImageManifest: Codable, Sendable {
+    package var schemaVersion: Int?
+    package var mediaType: String?
+    package var config: Descriptor
+    package var layers: [Descriptor]
+
+    package init(config: Descriptor, layers: [Descriptor]) {
+        schemaVersion = 2
+        mediaType = MediaType.manifest
+        self.config = config
+        self.layers = layers
+    }
+}
+
+/// The bytes of a manifest for an image that came without one. Field order and spelling are fixed
+/// here, so one image gives one digest however often it is loaded.
+extension ImageManifest {
+    package var canonicalJSON: String {
+        func text(_ descriptor: Descriptor) -> String {
+            "{\"mediaType\":\"\(descriptor.mediaType ?? MediaType.layer)\",\"digest\":\"\(descriptor.digest)\","
+                + "\"size\":\(descriptor.size)}"
+        }
+        return "{\"schemaVersion\":2,\"mediaType\":\"\(MediaType.manifest)\",\"config\":\(text(config)),\"layers\":["
+            + layers.map(text).joined(separator: ",") + "]}"
+    }
+}
+
+/// One entry of a docker-archive's `manifest.json` (docker image-spec v1.2).
+package struct DockerArchiveEntry: Codable, Sendable {
+    package var config: String
+    package var repoTags: [String]?
+    package var layers: [String]?
+    enum CodingKeys: String, CodingKey {
+        case config = "Config"
+        case repoTags = "RepoTags"
+        case layers = "Layers"
+    }
+}
