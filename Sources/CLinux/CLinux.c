@@ -63,7 +63,8 @@ pid_t linux_clone(uint64_t flags, int *pidfd) {
     memset(&args, 0, sizeof args);
     args.flags = flags | (pidfd ? CLONE_PIDFD : 0);
     args.pidfd = (uint64_t)(uintptr_t)pidfd;
-    args.exit_signal = SIGCHLD;
+    // The kernel refuses an exit signal with CLONE_PARENT: the sibling has its maker's.
+    args.exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD;
     return (pid_t)syscall(SYS_clone3, &args, sizeof args);
 }
 

@@ -2,6 +2,8 @@
 // Sources: linux/sched.h, linux/mount.h, linux/prctl.h, linux/fcntl.h, linux/openat2.h.
 
 package enum CloneFlags {
+    /// The new process is a sibling of its maker, not a child.
+    package static let parent: Int32 = 0x8000
     package static let newTime: Int32 = 0x80
     package static let newMount: Int32 = 0x0002_0000
     package static let newCgroup: Int32 = 0x0200_0000

@@ -1,0 +1,85 @@
+import CLinux
+import Diagnostics
+import Glibc
+import LinuxSystem
+
+/// Runs one command inside a node: `cluster exec`, `run --cluster`.
+package struct ClusterEntry {
+    package var record: ClusterRecord
+    package var node: ClusterRecord.Node
+    /// What the command gets when this process is killed. A resource manager's client
+    /// wants SIGTERM, so that it can give its allocation back.
+    package var parentDeathSignal: Int32
+
+    /// - Throws: `node-not-found` with near misses.
+    package init(_ record: ClusterRecord, node name: String?, parentDeathSignal: Int32 = SIGKILL) throws(Diagnostic) {
+        let wanted = name ?? "ctl"
+        guard let node = record.nodes.first(where: { $0.name == wanted }) else {
+            let names = record.nodes.map(\.name)
+            throw Diagnostic(
+                .nodeNotFound, "node '\(wanted)'", reasons: ["cluster '\(record.name)' has no such node"],
+                remedies: NearMiss.nearest(to: wanted, among: names).map { "did you mean '\($0)'?" }
+                    + ["its nodes: \(names.count > 2 ? "ctl, n1 to \(names.last!)" : names.joined(separator: ", "))"])
+        }
+        self.record = record
+        self.node = node
+        self.parentDeathSignal = parentDeathSignal
+    }
+
+    /// The caller's environment as a command in a node should see it.
+    package static func environment(_ caller: [String], record: ClusterRecord) -> [String] {
+        let names: Set<Substring> = [
+            "PATH", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "HOSTNAME", "XDG_RUNTIME_DIR",
+            "DBUS_SESSION_BUS_ADDRESS",
+            "USER", "LOGNAME", "HOME", "TRIREME_CLUSTER", "SLURM_CONF",
+        ]
+        // An allocation of the host's own batch system means nothing inside and would mislead srun and MPI.
+        let isInsideJob = caller.contains { $0.hasPrefix("SLURM_JOB_ID=") }
+        let passed = caller.filter { entry in
+            let name = entry.prefix { $0 != "=" }
+            if names.contains(name) { return false }
+            return !(isInsideJob && ["SLURM", "PMI", "OMPI_", "PRTE_"].contains { name.hasPrefix($0) })
+        }
+        return passed + [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(record.home)",
+            "USER=\(record.user)", "LOGNAME=\(record.user)", "TRIREME_CLUSTER=\(record.name)",
+        ]
+    }
+
+    /// Runs `command` with the caller's streams and returns its exit status, 128+N when
+    /// signal N ended it. Not found is 127, not executable 126, as a shell says it.
+    ///
+    /// - Parameter environment: `K=V` entries, nearly as they are: `TMPDIR` goes when the node has no such directory.
+    /// - Parameter directory: the working directory; where the node lacks it, home.
+    package func execute(_ command: [String], environment: [String], directory: String) throws(Diagnostic) -> Int32 {
+        do throws(SyscallError) {
+            guard let target = try node.process.openDescriptor() else {
+                throw SyscallError("pidfd_open", "init of \(node.name)", errno: ESRCH)
+            }
+            let process = EnteredProcess(
+                target: target.raw, command: command, environment: environment, directory: directory,
+                home: record.home, parentDeathSignal: parentDeathSignal)
+            return try process.run()
+        } catch {
+            throw Diagnostic(
+                .clusterState, "node '\(node.name)'", reasons: ["cannot be entered", error.sentence],
+                remedies: ["see 'trireme cluster status \(record.name)'"])
+        }
+    }
+}
+
+/// `VirtualCluster`'s door for other parts.
+package enum VirtualCluster {
+    /// Runs `command` in a node of the running cluster `name` and returns its exit status.
+    /// - Parameter node: nil is the controller.
+    /// - Parameter environment: `K=V` entries of the caller; see `ClusterEntry.environment`.
+    package static func execute(
+        inCluster name: String, registry: ClusterRegistry, node: String? = nil, command: [String],
+        environment: [String], directory: String, parentDeathSignal: Int32 = SIGKILL
+    ) throws(Diagnostic) -> Int32 {
+        let record = try registry.running(name)
+        let entry = try ClusterEntry(record, node: node, parentDeathSignal: parentDeathSignal)
+        return try entry.execute(
+            command, environment: ClusterEntry.environment(environment, record: record), directory: directory)
+    }
+}

@@ -1,0 +1,210 @@
+import CLinux
+import Diagnostics
+import Glibc
+import LinuxSystem
+
+/// The start of one cluster as seen through the supervisor's reports: which step
+/// is open, which daemons are awaited, and what to say when one of them fails.
+struct ClusterStart {
+    let specification: ClusterSpecification
+    /// The cluster's state directory, for the logs.
+    let directory: String
+    let progress: (ClusterCreation.Step) -> Void
+
+    /// The inits' pids on the host, by node.
+    private(set) var nodePIDs: [Int: Int32] = [:]
+    private var readyNodes: Set<Int> = []
+    private var readySlurmds: Set<Int> = []
+    private var idleNodes = 0
+    private var step = Phase.nodes
+
+    private enum Phase: Int, CaseIterable {
+        case nodes, controller, slurmds, idle, ready
+    }
+
+    init(
+        specification: ClusterSpecification, directory: String, progress: @escaping (ClusterCreation.Step) -> Void
+    ) {
+        self.specification = specification
+        self.directory = directory
+        self.progress = progress
+    }
+
+    /// The step that did not come to its end.
+    var unfinishedStep: String? { step == .ready ? nil : words(step) }
+
+    private func words(_ phase: Phase) -> String {
+        let nodes = specification.nodeCount == 1 ? "n1" : "n1..n\(specification.nodeCount)"
+        return switch phase {
+        case .nodes: "nodes and network: ctl, \(nodes)"
+        case .controller: "controller: munged, slurmctld on ctl"
+        case .slurmds: "compute daemons: munged, slurmd on \(nodes)"
+        case .idle, .ready: "\(specification.nodeCount) of \(specification.nodeCount) nodes idle"
+        }
+    }
+
+    /// Returns when all nodes are idle; throws what failed first.
+    mutating func follow(_ started: ClusterCreation.StartedSupervisor) throws(Diagnostic) {
+        let interrupts = InterruptWatch()
+        defer { interrupts.restore() }
+        let deadline = Self.monotonicMilliseconds() + Int64(specification.timeoutSeconds) * 1000
+        var nextWaitLine = Self.monotonicMilliseconds() + 3000
+        var buffer = [UInt8](repeating: 0, count: ClusterReport.byteCount * 32)
+        while step != .ready {
+            let now = Self.monotonicMilliseconds()
+            if now >= deadline { throw failure("not ready after \(specification.timeoutSeconds) s", [waitingWords]) }
+            if now >= nextWaitLine {
+                progress(.waiting(waitingWords))
+                nextWaitLine = now + 10_000
+            }
+            var polled = [
+                pollfd(fd: started.reports, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: interrupts.descriptor, events: Int16(POLLIN), revents: 0),
+            ]
+            let wait = min(deadline, nextWaitLine) - now
+            if poll(&polled, 2, Int32(max(1, wait))) <= 0 { continue }
+            if polled[1].revents != 0 {
+                throw failure("interrupted", ["signal \(interrupts.taken())"], code: .clusterStartFailed)
+            }
+            let n = read(started.reports, &buffer, buffer.count)
+            if n <= 0 { throw failure("the supervisor ended", ["see its last lines"], log: "supervisor") }
+            for start in stride(from: 0, to: n, by: ClusterReport.byteCount) {
+                if let report = ClusterReport(bytes: Array(buffer[start..<(start + ClusterReport.byteCount)])) {
+                    try take(report)
+                }
+            }
+        }
+    }
+
+    private mutating func take(_ report: ClusterReport) throws(Diagnostic) {
+        switch report.kind {
+        case .namespacesReady: break
+        case .nodeStarted: nodePIDs[report.node] = report.value
+        case .nodeReady: readyNodes.insert(report.node)
+        case .serviceReady:
+            if report.service == .slurmctld { isControllerReady = true }
+            if report.service == .slurmd { readySlurmds.insert(report.node) }
+        case .nodesIdle: idleNodes = Int(report.value)
+        case .serviceEnded:
+            let service = report.service?.name ?? "a daemon"
+            let node = ClusterNode(index: report.node).name
+            throw failure(
+                "\(service) on \(node) \(ServiceStatus.words(endStatus: report.value))", [],
+                log: "\(node).\(service)")
+        case .failed: throw stepFailure(report)
+        }
+        advance()
+    }
+
+    private var isControllerReady = false
+
+    private mutating func advance() {
+        while step != .ready {
+            let isDone =
+                switch step {
+                case .nodes: readyNodes.count == specification.nodeCount + 1
+                case .controller: isControllerReady
+                case .slurmds: readySlurmds.count == specification.nodeCount
+                case .idle: idleNodes >= specification.nodeCount
+                case .ready: true
+                }
+            if !isDone { return }
+            progress(.done(words(step)))
+            step = Phase(rawValue: step.rawValue + 1)!
+        }
+    }
+
+    /// `waiting for 1 of 8 nodes: n5`
+    private var waitingWords: String {
+        let all = Set(0...specification.nodeCount)
+        switch step {
+        case .nodes: return waiting(all.subtracting(readyNodes), of: all.count)
+        case .controller: return "waiting for slurmctld on ctl"
+        case .slurmds: return waiting(all.subtracting(readySlurmds).subtracting([0]), of: all.count - 1)
+        case .idle, .ready:
+            return "waiting for \(specification.nodeCount - idleNodes) of \(specification.nodeCount) nodes to be idle"
+        }
+    }
+
+    private func waiting(_ missing: Set<Int>, of count: Int) -> String {
+        let names = missing.sorted().prefix(8).map { ClusterNode(index: $0).name }.joined(separator: ", ")
+        return "waiting for \(missing.count) of \(count) nodes: \(names)" + (missing.count > 8 ? ", …" : "")
+    }
+
+    // MARK: Failures
+
+    static let namespaceRemedies = [
+        "allow them: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns",
+        "inside a container: start it with user namespaces allowed",
+    ]
+
+    private func stepFailure(_ report: ClusterReport) -> Diagnostic {
+        let cause = String(cString: strerror(report.value))
+        let sentence = report.text + ": " + cause.prefix(1).lowercased() + cause.dropFirst()
+        if report.node == ClusterReport.supervisor {
+            let isNamespace = report.value == EPERM || report.value == ENOSPC && report.text.contains("namespaces")
+            return failure(
+                sentence, [], code: isNamespace ? .noUserNamespaces : .clusterStartFailed,
+                remedies: isNamespace ? Self.namespaceRemedies : [])
+        }
+        return failure("node \(ClusterNode(index: report.node).name)", [sentence])
+    }
+
+    /// - Parameter log: the log whose last lines say more, without its suffix.
+    func failure(
+        _ what: String, _ reasons: [String], log: String? = nil, code: DiagnosticCode = .clusterStartFailed,
+        remedies: [String] = []
+    ) -> Diagnostic {
+        var more = remedies
+        if let log {
+            let lines = ClusterLog.lastLines(of: "\(directory)/logs/\(log).log", count: 8)
+            more = ["last lines of \(log):"] + lines.map { "  " + $0 } + more
+        }
+        if more.isEmpty || log != nil { more.append("keep the logs of a failed start with --retain") }
+        return Diagnostic(
+            code, "cluster '\(specification.name)'", reasons: ["did not start", what] + reasons, remedies: more)
+    }
+
+    private static func monotonicMilliseconds() -> Int64 {
+        var now = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &now)
+        return Int64(now.tv_sec) * 1000 + Int64(now.tv_nsec) / 1_000_000
+    }
+}
+
+/// Turns Ctrl-C and its kin into something to poll, so that a start can be undone.
+struct InterruptWatch {
+    let descriptor: Int32
+    private let previous: UInt64
+    private static let mask: UInt64 = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].reduce(0) { $0 | 1 << UInt64($1 - 1) }
+
+    init() {
+        var old: UInt64 = 0
+        _ = linux_sigprocmask(SIG_BLOCK, Self.mask, &old)
+        previous = old
+        descriptor = linux_signalfd(Self.mask, Int32(O_CLOEXEC | O_NONBLOCK))
+    }
+
+    /// The number of the signal that came.
+    func taken() -> Int {
+        var info = [UInt8](repeating: 0, count: 128)
+        return read(descriptor, &info, info.count) > 0 ? Int(info[0]) : 0
+    }
+
+    func restore() {
+        _ = linux_sigprocmask(SIG_SETMASK, previous, nil)
+        close(descriptor)
+    }
+}
+
+/// The daemons' logs on the host.
+package enum ClusterLog {
+    /// The last lines of a file, from at most its last 16 KiB; none when it cannot be read.
+    package static func lastLines(of path: String, count: Int) -> [String] {
+        guard let file = try? OwnedDescriptor.open(path, O_RDONLY) else { return [] }
+        let size = lseek(file.raw, 0, SEEK_END)
+        lseek(file.raw, max(0, size - 16384), SEEK_SET)
+        guard let bytes = try? file.readAll(limit: 1 << 20) else { return [] }
+        return String(decoding: bytes, as: UTF8.self).split(separator: "\n").suffix(count).map(String.init)
+    }
+}

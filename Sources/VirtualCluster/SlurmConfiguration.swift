@@ -1,0 +1,67 @@
+/// The text of slurm.conf(5) for a virtual cluster. Pure; measured settings, each
+/// for a reason said at its line.
+package struct SlurmConfiguration: Equatable, Sendable {
+    package var clusterName: String
+    package var user: String
+    package var nodeCount: Int
+    package var cpusPerNode: Int
+    package var memoryPerNodeMiB: Int
+    package var settings: [String]
+
+    package init(_ specification: ClusterSpecification) {
+        clusterName = specification.name
+        user = specification.account.user
+        nodeCount = specification.nodeCount
+        cpusPerNode = specification.cpusPerNode
+        memoryPerNodeMiB = specification.memoryPerNodeMiB
+        settings = specification.slurmSettings
+    }
+
+    /// Ports of slurmctld and slurmd, Slurm's own defaults.
+    package static let controllerPort: UInt16 = 6817
+    package static let nodePort: UInt16 = 6818
+
+    package var text: String {
+        let nodes = nodeCount == 1 ? "n1" : "n[1-\(nodeCount)]"
+        return """
+            # Written by trireme for this virtual cluster; man 5 slurm.conf
+            ClusterName=\(clusterName)
+            SlurmctldHost=ctl
+            # Everything runs as the one account that is mapped into the nodes.
+            SlurmUser=\(user)
+            SlurmdUser=\(user)
+            AuthType=auth/munge
+            CredType=cred/munge
+            StateSaveLocation=/var/lib/slurm
+            SlurmdSpoolDir=/var/spool/slurmd
+            SlurmctldPidFile=/run/slurm/slurmctld.pid
+            SlurmdPidFile=/run/slurm/slurmd.pid
+            # No cgroups and no privileges inside the nodes.
+            ProctrackType=proctrack/linuxproc
+            TaskPlugin=task/none
+            JobAcctGatherType=jobacct_gather/none
+            SelectType=select/cons_tres
+            SelectTypeParameters=CR_Core
+            # The declared CPUs and memory hold, whatever the host has.
+            SlurmdParameters=config_overrides
+            ReturnToService=2
+            MailProg=/bin/true
+            MpiDefault=none
+            SlurmdTimeout=30
+            # A job whose salloc or srun vanished ends after this many seconds.
+            InactiveLimit=10
+            KillWait=5
+            # Scheduling at once: the defaults let a job queue for up to 3 seconds.
+            SchedulerType=sched/backfill
+            SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0
+            EpilogMsgTime=0
+            CompleteWait=0
+            NodeName=\(nodes) CPUs=\(cpusPerNode) RealMemory=\(memoryPerNodeMiB) State=UNKNOWN
+            PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+
+            """ + settings.map { $0 + "\n" }.joined()
+    }
+
+    /// cgroup.conf(5): without this line slurmd looks for a cgroup file system and exits.
+    package static let cgroupText = "CgroupPlugin=cgroup/v1\n"
+}
