@@ -182,7 +182,7 @@ package final class Agent {
         do throws(AgentFailure) {
             environment = try ContainerPreparation.enter(job)
             service = try LocalService(key: job.key)
-            leader.send(.ready(MPIInspection.facts(command: job.command, environment: environment)))
+            leader.send(.ready)
         } catch {
             leader.send(.failed(step: error.step, errno: Int(error.errno), subject: error.subject))
             leader.flush()

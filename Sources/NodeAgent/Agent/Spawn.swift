@@ -19,10 +19,10 @@ package enum Spawn {
     /// Forks and executes `arguments[0]`, looked up in the PATH of `environment` when it has no slash.
     ///
     /// The child leads a process group of its own, has every signal at its default and unblocked, and is
-    /// killed when this process dies. Descriptors that are not close-on-exec stay open in it (PMI_FD).
+    /// given `deathSignal` when this process dies. Descriptors that are not close-on-exec stay open in it (PMI_FD).
     /// - Throws: the errno of the execve(2) that came nearest to success.
     package static func start(
-        _ arguments: [[UInt8]], environment: [[UInt8]], streams: Streams = Streams()
+        _ arguments: [[UInt8]], environment: [[UInt8]], streams: Streams = Streams(), deathSignal: Int32 = SIGKILL
     ) throws(SyscallError) -> pid_t {
         guard let program = arguments.first, !program.isEmpty else {
             throw SyscallError("execve", errno: ENOENT)
@@ -36,7 +36,7 @@ package enum Spawn {
         let parent = getpid()
         let pid = linux_fork()
         if pid == 0 {
-            becomeChild(candidates, argv, envp, streams, report: report.write, parent: parent)
+            becomeChild(candidates, argv, envp, streams, report: report.write, parent: parent, deathSignal)
         }
         let forkErrno = errno
         close(report.write)
@@ -54,10 +54,10 @@ package enum Spawn {
     /// Only async-signal-safe calls from here to execve(2).
     private static func becomeChild(
         _ candidates: CStringArray, _ argv: CStringArray, _ envp: CStringArray, _ streams: Streams, report: Int32,
-        parent: pid_t
+        parent: pid_t, _ deathSignal: Int32
     ) -> Never {
         setpgid(0, 0)
-        _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(SIGKILL), 0, 0, 0)
+        _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(deathSignal), 0, 0, 0)
         if getppid() != parent { _exit(137) }
         if streams.input >= 0 { dup2(streams.input, 0) }
         if streams.output >= 0 { dup2(streams.output, 1) }

@@ -36,8 +36,13 @@ package enum TCPSocket {
     }
 
     package struct Listener: ~Copyable {
-        package var descriptor: OwnedDescriptor
-        package var port: UInt16
+        private var descriptor: OwnedDescriptor
+        package consuming func takeDescriptor() -> OwnedDescriptor { descriptor }
+        package let port: UInt16
+        fileprivate init(_ descriptor: consuming OwnedDescriptor, port: UInt16) {
+            self.descriptor = descriptor
+            self.port = port
+        }
     }
 
     /// Listens on all addresses. `port` 0 lets the kernel choose; the number comes back.
@@ -53,7 +58,7 @@ package enum TCPSocket {
         withUnsafeMutablePointer(to: &bound) {
             _ = $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(raw, $0, &size) }
         }
-        return Listener(descriptor: descriptor, port: UInt16(bigEndian: bound.sin_port))
+        return Listener(descriptor, port: UInt16(bigEndian: bound.sin_port))
     }
 
     /// - Parameter target: `ADDRESS:PORT`.
@@ -78,8 +83,13 @@ package enum TCPSocket {
     }
 
     package struct Accepted: ~Copyable {
-        package var descriptor: OwnedDescriptor
-        package var address: String
+        private var descriptor: OwnedDescriptor
+        package consuming func takeDescriptor() -> OwnedDescriptor { descriptor }
+        package let address: String
+        fileprivate init(_ descriptor: consuming OwnedDescriptor, address: String) {
+            self.descriptor = descriptor
+            self.address = address
+        }
     }
 
     /// The next waiting connection, nil when there is none, and the peer's address.
@@ -92,7 +102,7 @@ package enum TCPSocket {
         withUnsafeMutablePointer(to: &peer) {
             _ = $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getpeername(raw, $0, &size) }
         }
-        return Accepted(descriptor: OwnedDescriptor(owning: raw), address: text(peer))
+        return Accepted(OwnedDescriptor(owning: raw), address: text(peer))
     }
 
     private static func text(_ address: sockaddr_in) -> String {

@@ -42,12 +42,7 @@ extension WireMessage {
         case .job(let job):
             job.write(to: &w)
             return made(Kind.job)
-        case .ready(let facts):
-            w.put(facts.imageDigest)
-            w.put(facts.flavor.rawValue)
-            w.put(facts.launcher)
-            w.put(facts.commandFlavor.rawValue)
-            return made(Kind.ready)
+        case .ready: return made(Kind.ready)
         case .failed(let step, let errno, let subject):
             w.put(step)
             w.put(errno)
@@ -139,11 +134,7 @@ extension WireMessage {
         switch frame.kind {
         case Kind.hello: self = .hello(node: try r.text(), index: try r.number())
         case Kind.job: self = .job(try JobAssignment(reading: &r))
-        case Kind.ready:
-            self = .ready(
-                NodeFacts(
-                    imageDigest: try r.text(), flavor: try r.flavor(frame), launcher: try r.text(),
-                    commandFlavor: try r.flavor(frame)))
+        case Kind.ready: self = .ready
         case Kind.failed: self = .failed(step: try r.text(), errno: try r.number(), subject: try r.text())
         case Kind.launch:
             self = .launch(
@@ -192,7 +183,6 @@ extension JobAssignment {
         w.put(directory)
         w.put(environment)
         w.put(overrides)
-        w.put(command)
         w.put(labelsOutput ? 1 : 0)
         w.put(graceMilliseconds)
     }
@@ -201,7 +191,7 @@ extension JobAssignment {
         self.init(
             jobID: try r.text(), key: try r.text(), nodeIndex: try r.number(), nodeNames: try r.texts(),
             nodeAddresses: try r.texts(), size: try r.number(), plan: try r.data(), store: try r.text(),
-            directory: try r.data(), environment: try r.list(), overrides: try r.list(), command: try r.list(),
+            directory: try r.data(), environment: try r.list(), overrides: try r.list(),
             labelsOutput: try r.number() != 0, graceMilliseconds: try r.number())
     }
 }
@@ -223,10 +213,6 @@ extension WireReader {
         case let value where (256..<512).contains(value): .signaled(Int32(value - 256))
         default: throw .malformed(frame.kind)
         }
-    }
-    fileprivate mutating func flavor(_ frame: Frame) throws(WireFailure) -> MPIFlavor {
-        guard let flavor = MPIFlavor(rawValue: try number()) else { throw .malformed(frame.kind) }
-        return flavor
     }
     fileprivate mutating func texts() throws(WireFailure) -> [String] {
         try list().map { String(decoding: $0, as: UTF8.self) }

@@ -8,7 +8,7 @@ package enum WireMessage: Equatable, Sendable {
     /// L→A: what to prepare.
     case job(JobAssignment)
     /// A→L: the container stands (or there is none), nothing has been started.
-    case ready(NodeFacts)
+    case ready
     /// A→L: it does not; the agent ends.
     case failed(step: String, errno: Int, subject: String)
     /// L→A: start a process on `channel`.
@@ -63,15 +63,13 @@ package struct JobAssignment: Equatable, Sendable {
     /// The leader's environment and what the command line sets over it.
     package var environment: [[UInt8]]
     package var overrides: [[UInt8]]
-    /// Looked at to see which MPI it needs.
-    package var command: [[UInt8]]
     package var labelsOutput: Bool
     package var graceMilliseconds: Int
 
     package init(
         jobID: String, key: String, nodeIndex: Int, nodeNames: [String], nodeAddresses: [String], size: Int,
         plan: [UInt8], store: String, directory: [UInt8], environment: [[UInt8]], overrides: [[UInt8]],
-        command: [[UInt8]], labelsOutput: Bool, graceMilliseconds: Int
+        labelsOutput: Bool, graceMilliseconds: Int
     ) {
         self.jobID = jobID
         self.key = key
@@ -84,41 +82,8 @@ package struct JobAssignment: Equatable, Sendable {
         self.directory = directory
         self.environment = environment
         self.overrides = overrides
-        self.command = command
         self.labelsOutput = labelsOutput
         self.graceMilliseconds = graceMilliseconds
-    }
-}
-
-/// What an agent saw when its container stood.
-package struct NodeFacts: Equatable, Sendable {
-    package var imageDigest: String
-    package var flavor: MPIFlavor
-    /// The image's own launcher, empty when it has none.
-    package var launcher: String
-    /// Which MPI library the command itself is linked against, if any.
-    package var commandFlavor: MPIFlavor
-
-    package init(imageDigest: String, flavor: MPIFlavor, launcher: String, commandFlavor: MPIFlavor) {
-        self.imageDigest = imageDigest
-        self.flavor = flavor
-        self.launcher = launcher
-        self.commandFlavor = commandFlavor
-    }
-}
-
-/// The MPI implementations trireme can start.
-package enum MPIFlavor: Int, Sendable {
-    case none = 0
-    case openMPI = 1
-    case mpich = 2
-
-    package var name: String {
-        switch self {
-        case .none: "no MPI"
-        case .openMPI: "Open MPI"
-        case .mpich: "MPICH"
-        }
     }
 }
 
