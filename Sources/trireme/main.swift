@@ -1,1 +1,4 @@
 import ContainerLaunch
+import Glibc
+
+exit(Launcher.run(count: Int(CommandLine.argc), arguments: CommandLine.unsafeArgv))

@@ -1,0 +1,40 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// Enters the container that a node's agent keeps: its user and mount namespaces.
+///
+/// The agent listens on the abstract socket `trireme/KEY`; its side of the connection
+/// names the process (SO_PEERCRED, unix(7)), so no file and no pid can be stale. Only a
+/// process of the caller's own uid is followed.
+func joinAgent(_ key: CString) throws(LaunchFailure) {
+    let socket = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+    guard socket >= 0 else { throw LaunchFailure(.connectToAgent, key) }
+    defer { close(socket) }
+    var name = ByteBuffer(capacity: 128)
+    name.append("trireme/")
+    name.append(key)
+    guard linux_unix_abstract(socket, name.bytes, name.count, 1) == 0 else {
+        throw LaunchFailure(.connectToAgent, key)
+    }
+    var process: pid_t = 0
+    var user: uid_t = 0
+    var group: gid_t = 0
+    guard linux_peer_credentials(socket, &process, &user, &group) == 0 else {
+        throw LaunchFailure(.connectToAgent, key)
+    }
+    guard user == geteuid() else { throw LaunchFailure(.connectToAgent, key, errno: EPERM) }
+    // 0: the agent is outside this pid namespace and cannot be named.
+    guard process > 0 else { throw LaunchFailure(.joinAgent, key, errno: ESRCH) }
+    let descriptor = linux_pidfd_open(process, 0)
+    guard descriptor >= 0 else { throw LaunchFailure(.joinAgent, key) }
+    defer { close(descriptor) }
+    try joinContainer(of: descriptor)
+}
+
+/// Enters the user and mount namespaces of the process behind `pidfd`; its root becomes ours. setns(2)
+package func joinContainer(of pidfd: Int32) throws(LaunchFailure) {
+    guard linux_setns(pidfd, CloneFlags.newUser | CloneFlags.newMount) == 0 else {
+        throw LaunchFailure(.joinAgent, "setns")
+    }
+}

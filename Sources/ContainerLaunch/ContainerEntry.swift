@@ -1,0 +1,147 @@
+import CLinux
+import Glibc
+import LaunchPlan
+import LinuxSystem
+
+/// What the command line asks of one container, on top of its plan.
+struct LaunchRequest {
+    var options: LaunchPlan.Options = []
+    /// `SRC[:DST[:ro]]`, NULL-terminated.
+    var binds: CStringVector
+    /// `K=V` or `K`, NULL-terminated.
+    var environment: CStringVector
+    var workingDirectory: CString?
+    var entrypoint: CString?
+    var isQuiet = false
+
+    init(capacity: Int) {
+        binds = CStringVector.allocate(capacity: capacity + 1)
+        environment = CStringVector.allocate(capacity: capacity + 1)
+        binds[0] = nil
+        environment[0] = nil
+    }
+}
+
+/// The facts of an encoded plan that the launch asks for by name.
+struct PlanFacts {
+    var workingDirectory: CString?
+    var user: CString?
+    var userID: UInt32?
+    var groupID: UInt32?
+    var preparedForUID: UInt32?
+    var options: LaunchPlan.Options = []
+    var mountCount = 0
+    var entrypointCount = 0
+    var commandCount = 0
+
+    init(_ plan: LaunchPlanReader) {
+        plan.forEach { record in
+            switch record.tag {
+            case .workingDirectory: workingDirectory = record.cString
+            case .user: user = record.cString
+            case .userID: userID = record.number
+            case .groupID: groupID = record.number
+            case .preparedForUID: preparedForUID = record.number
+            case .options: options = LaunchPlan.Options(rawValue: record.number)
+            case .mountDestination, .fileDestination: mountCount += 1
+            case .entrypoint: entrypointCount += 1
+            case .command: commandCount += 1
+            default: break
+            }
+        }
+    }
+}
+
+/// Everything between the plan and the application's first instruction but the execve(2).
+struct ContainerEntry {
+    let plan: LaunchPlanReader
+    let facts: PlanFacts
+    let request: LaunchRequest
+    let store: CString
+    /// The caller's environment: HOME is read here.
+    let host: UnsafePointer<UnsafeMutablePointer<CChar>?>
+
+    var options: LaunchPlan.Options { facts.options.union(request.options) }
+
+    /// Does every step; returns inside the container, without privileges, in its start directory.
+    func enter() throws(LaunchFailure) {
+        let identity = Identity()
+        let directory = currentDirectory()
+        var mounts = try MountList(self, identity: identity, directory: directory)
+        try identity.createNamespaces()
+        let shown = try shownIdentity(identity)
+        try identity.map(toUID: shown.uid, gid: shown.gid)
+        try mounts.openSources()
+        let needsUpper =
+            options.contains(.writable) || mounts.needsUpperLayer
+            || (request.workingDirectory ?? facts.workingDirectory).map { !isInLayers($0, mounts) } ?? false
+        let root = ContainerRoot(hasUpperLayer: needsUpper)
+        try mounts.stageFiles { index in mounts.mustStage(index) }
+        try root.mountAndEnter(plan: plan, store: store)
+        try root.pivot()
+        try mounts.attachAll(hasUpperLayer: needsUpper)
+        try enterStartDirectory(directory, makesMissing: needsUpper, mounts)
+        if needsUpper, !options.contains(.writable) { try root.seal() }
+        try dropPrivileges()
+    }
+
+    /// The caller, or with `--user image` the image's USER: root when it names none, as docker has it.
+    private func shownIdentity(_ identity: Identity) throws(LaunchFailure) -> (uid: UInt32, gid: UInt32) {
+        guard options.contains(.imageUser) else { return (identity.callerUID, identity.callerGID) }
+        guard let user = facts.user, user[0] != 0 else { return (0, 0) }
+        guard let uid = facts.userID else {
+            throw LaunchFailure(.parseCommandLine, user, detail: c("--user"), errno: EINVAL)
+        }
+        return (uid, facts.groupID ?? 0)
+    }
+
+    /// `-w`, else the image's WORKDIR (made when the image lacks it, as docker does), else
+    /// the caller's directory if the container shows it, else `/`.
+    func enterStartDirectory(_ callers: CString?, makesMissing: Bool, _ mounts: MountList) throws(LaunchFailure) {
+        if let wanted = request.workingDirectory ?? facts.workingDirectory {
+            let path = cleaned(wanted, in: c("/"))
+            if makesMissing, access(path, F_OK) != 0 { try mounts.makeDirectory(path) }
+            guard chdir(path) == 0 else { throw LaunchFailure(.enterDirectory, path) }
+            return
+        }
+        if let callers, chdir(callers) == 0 { return }
+        guard chdir(c("/")) == 0 else { throw LaunchFailure(.enterDirectory, "/") }
+    }
+
+    /// Whether the start directory needs no making: it is inside a mount, or some layer has it
+    /// (walked without symbolic links; one on the way only costs an upper layer).
+    private func isInLayers(_ wanted: CString, _ mounts: MountList) -> Bool {
+        let path = cleaned(wanted, in: c("/"))
+        if isEqual(path, "/") || mounts.covers(path) || mounts.enclosing(path, before: mounts.count) != nil {
+            return true
+        }
+        let base = open(store, PathFlags.path | O_DIRECTORY | O_CLOEXEC)
+        defer { if base >= 0 { close(base) } }
+        var isFound = false
+        var isDecided = false
+        plan.forEach { record in
+            guard !isDecided else { return }
+            if record.tag == .mountPoint, isEqual(record.cString, path) { (isFound, isDecided) = (true, true) }
+            guard record.tag == .layer else { return }
+            let layer = openat(base, record.cString, PathFlags.path | O_DIRECTORY | O_CLOEXEC)
+            guard layer >= 0 else { return }
+            defer { close(layer) }
+            let flags = UInt64(UInt32(bitPattern: PathFlags.path | O_DIRECTORY | O_CLOEXEC))
+            let there = linux_openat2(
+                layer, path + 1, flags, 0, ResolveFlags.beneath | ResolveFlags.noSymlinks)
+            if there >= 0 {
+                close(there)
+                (isFound, isDecided) = (true, true)
+            } else if errno != ENOENT {
+                isDecided = true  // a whiteout, a file or a link is in the way
+            }
+        }
+        return isFound
+    }
+}
+
+/// The working directory, nil when it was removed or cannot be named.
+func currentDirectory() -> CString? {
+    let buffer = UnsafeMutablePointer<CChar>.allocate(capacity: 4096)
+    return getcwd(buffer, 4096).map { CString($0) }
+}

@@ -1,0 +1,114 @@
+import Glibc
+import LaunchPlan
+
+/// What the application finds in its environment.
+///
+/// The host's variables pass, except those that steer the host's dynamic loader;
+/// the image's win over them; PATH is the image's or the usual default; HOME is
+/// the caller's; `-e` wins over all.
+struct ContainerEnvironment {
+    /// NULL-terminated.
+    private(set) var entries: CStringVector
+    private(set) var count = 0
+    private var capacity: Int
+
+    /// - Parameters:
+    ///   - host: the caller's environment.
+    ///   - overrides: `K=V`, or `K` alone for the host's value; nil entries end it.
+    ///   - passesHost: false starts from nothing but HOME.
+    init(
+        image: LaunchPlanReader, host: UnsafePointer<UnsafeMutablePointer<CChar>?>,
+        overrides: UnsafePointer<UnsafeMutablePointer<CChar>?>, passesHost: Bool
+    ) {
+        var hostCount = 0
+        while host[hostCount] != nil { hostCount += 1 }
+        capacity = hostCount + 16
+        entries = CStringVector.allocate(capacity: capacity)
+        for index in 0..<hostCount {
+            guard let entry = host[index] else { break }
+            if passesHost ? !Self.isHeldBack(entry) : isVariable(entry, c("HOME"), 4) { append(entry) }
+        }
+        var hasPath = false
+        image.forEach { record in
+            guard record.tag == .environment else { return }
+            let entry = record.cString
+            if isVariable(entry, c("HOME"), 4) { return }
+            if isVariable(entry, c("PATH"), 4) { hasPath = true }
+            set(entry)
+        }
+        if !hasPath { set(c("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")) }
+        var index = 0
+        while let entry = overrides[index] {
+            index += 1
+            if strchr(entry, Int32(equals)) != nil {
+                set(entry)
+            } else if let value = Self.find(entry, strlen(entry), in: host) {
+                set(value)
+            }
+        }
+        entries[count] = nil
+    }
+
+    /// A finished environment, NULL-terminated.
+    init(composed: CStringVector) {
+        entries = composed
+        while composed[count] != nil { count += 1 }
+        capacity = count + 1
+    }
+
+    /// PATH is taken from the image; the loader's variables name host libraries
+    /// that would break, or be injected into, the image's programs.
+    private static func isHeldBack(_ entry: CString) -> Bool {
+        switch UInt8(bitPattern: entry[0]) {
+        case 0x50: isVariable(entry, c("PATH"), 4)
+        case 0x4C:
+            isVariable(entry, c("LD_PRELOAD"), 10) || isVariable(entry, c("LD_LIBRARY_PATH"), 15)
+                || isVariable(entry, c("LD_AUDIT"), 8)
+        default: false
+        }
+    }
+
+    /// The whole entry of variable `name`.
+    static func find(
+        _ name: CString, _ length: Int, in block: UnsafePointer<UnsafeMutablePointer<CChar>?>
+    ) -> CString? {
+        var index = 0
+        while let entry = block[index] {
+            if isVariable(entry, name, length) { return CString(entry) }
+            index += 1
+        }
+        return nil
+    }
+
+    /// The value of variable `name`, nil when unset.
+    func value(_ name: StaticString) -> CString? {
+        Self.find(c(name), name.utf8CodeUnitCount, in: entries).map { $0 + name.utf8CodeUnitCount + 1 }
+    }
+
+    private mutating func set(_ entry: CString) {
+        let length = strchr(entry, Int32(equals)).map { CString($0) - entry } ?? strlen(entry)
+        for index in 0..<count where isVariable(entries[index]!, entry, length) {
+            entries[index] = UnsafeMutablePointer(mutating: entry)
+            return
+        }
+        append(entry)
+    }
+
+    private mutating func append(_ entry: CString) {
+        if count + 1 >= capacity {
+            let larger = CStringVector.allocate(capacity: capacity * 2)
+            memcpy(larger, entries, count * MemoryLayout<UnsafeMutablePointer<CChar>?>.stride)
+            entries.deallocate()
+            entries = larger
+            capacity *= 2
+        }
+        entries[count] = UnsafeMutablePointer(mutating: entry)
+        count += 1
+    }
+}
+
+/// Whether `entry` is `name=…`.
+@inline(__always)
+func isVariable(_ entry: CString, _ name: CString, _ length: Int) -> Bool {
+    strncmp(entry, name, length) == 0 && entry[length] == equals
+}

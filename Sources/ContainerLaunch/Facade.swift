@@ -1,0 +1,73 @@
+import CLinux
+import Glibc
+import LaunchPlan
+import LinuxSystem
+
+// For callers that live longer than one launch: a node's agent. `trireme` itself uses the
+// parts behind these functions directly.
+
+/// Makes the container of `plan` around this process and returns inside it: own user and mount
+/// namespaces, the plan's root, mounts and files, no privileges, the start directory entered.
+///
+/// The process must have one thread. Descriptors stay open and other processes are not touched.
+/// Not idempotent, and after a failure the process is half-way: end it.
+///
+/// - Parameters:
+///   - plan: the encoded plan; its options are honoured, its command is not executed.
+///   - store: the directory that relative layers are relative to.
+///   - environment: the caller's environment, of which HOME is read.
+package func enterContainer(
+    plan bytes: UnsafeRawBufferPointer, store: String,
+    environment: UnsafePointer<UnsafeMutablePointer<CChar>?> = UnsafePointer(linux_environ())
+) throws(LaunchFailure) {
+    let plan: LaunchPlanReader
+    do {
+        plan = try LaunchPlanReader(validating: bytes)
+    } catch {
+        throw LaunchFailure(.readPlan, "plan", errno: EBADMSG)
+    }
+    let entry = ContainerEntry(
+        plan: plan, facts: PlanFacts(plan), request: LaunchRequest(capacity: 0), store: cString(Array(store.utf8)),
+        host: environment)
+    try entry.enter()
+}
+
+/// The environment of an application of `plan`, as the launcher composes it.
+/// - Parameters:
+///   - host: the caller's `K=V` entries.
+///   - overrides: `K=V` (as `-e`), which win over the image's and the host's.
+package func composedEnvironment(
+    plan bytes: UnsafeRawBufferPointer, host: [[UInt8]], overrides: [[UInt8]]
+) -> [[UInt8]] {
+    // A plan that is none has no variables; entering it is where that is an error.
+    let empty: [UInt64] = [0x3130_4E41_4C50_5254, 16]  // header of a plan without records
+    return empty.withUnsafeBytes { none in
+        let plan = (try? LaunchPlanReader(validating: bytes)) ?? (try? LaunchPlanReader(validating: none))
+        guard let plan else { return host + overrides }
+        let composed = ContainerEnvironment(
+            image: plan, host: cStringVector(host), overrides: cStringVector(overrides),
+            passesHost: !PlanFacts(plan).options.contains(.cleanEnvironment))
+        return (0..<composed.count).map { index in
+            let entry = composed.entries[index]!
+            return Array(UnsafeRawBufferPointer(start: entry, count: strlen(entry)))
+        }
+    }
+}
+
+/// Becomes `arguments[0]`, found through PATH of `environment` as this process sees the file
+/// system (so: call it inside the container). Returns only to say why it could not.
+package func becomeCommand(_ arguments: [[UInt8]], environment: [[UInt8]]) -> LaunchFailure {
+    guard !arguments.isEmpty else { return LaunchFailure(.findCommand, "no command", errno: EINVAL) }
+    let command = CommandExecution(
+        arguments: cStringVector(arguments), environment: ContainerEnvironment(composed: cStringVector(environment)))
+    return command.become()
+}
+
+private func cString(_ bytes: [UInt8]) -> CString { bytes.withUnsafeBytes { copied($0) } }
+
+private func cStringVector(_ strings: [[UInt8]]) -> CStringVector {
+    let vector = CStringVector.allocate(capacity: strings.count + 1)
+    for (index, string) in strings.enumerated() { vector[index] = UnsafeMutablePointer(mutating: cString(string)) }
+    vector[strings.count] = nil
+    return vector
+}

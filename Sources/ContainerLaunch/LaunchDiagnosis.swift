@@ -1,0 +1,256 @@
+import CLinux
+import Glibc
+
+/// A launch failure in the words of a `Diagnostic`: `trireme: SUBJECT: reason: cause [code]`
+/// and a `hint:` line, written without `String` so that the launcher needs none.
+package struct LaunchDiagnosis {
+    private let failure: LaunchFailure
+    private let image: CString
+
+    package init(_ failure: LaunchFailure, image: CString) {
+        self.failure = failure
+        self.image = image
+    }
+
+    /// Writes it on standard error and returns the exit status.
+    package func report() -> Int32 {
+        var text = ByteBuffer(capacity: 1024)
+        render(to: &text)
+        var done = 0
+        while done < text.count {
+            let n = write(2, text.bytes + done, text.count - done)
+            if n < 0, errno == EINTR { continue }
+            if n <= 0 { break }
+            done += n
+        }
+        return failure.exitStatus
+    }
+
+    /// The text, for callers that carry it elsewhere.
+    package var text: [UInt8] {
+        var buffer = ByteBuffer(capacity: 1024)
+        render(to: &buffer)
+        return Array(UnsafeRawBufferPointer(start: buffer.bytes, count: buffer.count))
+    }
+
+    private func render(to text: inout ByteBuffer) {
+        let words = self.words
+        text.append("trireme: ")
+        text.append(words.subject ?? failure.subject)
+        text.append(": ")
+        if let reason = words.reason {
+            text.append(reason)
+            if let more = words.more { text.append(more) }
+        }
+        if words.namesErrno {
+            if words.reason != nil { text.append(": ") }
+            appendError(to: &text)
+        }
+        text.append(" [")
+        text.append(words.code)
+        text.append("]\n")
+        if let hint = words.hint {
+            text.append("  hint: ")
+            text.append(hint)
+            text.append("\n")
+        }
+    }
+
+    /// strerror(3) in lower case, as in every message of ours.
+    private func appendError(to text: inout ByteBuffer) {
+        guard let message = strerror(failure.errno) else { return }
+        let first = message[0]
+        text.append(first >= 0x41 && first <= 0x5A ? first + 0x20 : first)
+        text.append(CString(message) + 1)
+    }
+
+    private struct Words {
+        var code: StaticString
+        var subject: CString?
+        var reason: StaticString?
+        var more: CString?
+        var namesErrno = true
+        var hint: StaticString?
+    }
+
+    private var words: Words {
+        switch failure.step {
+        case .parseCommandLine: commandLineWords
+        case .readPlan:
+            Words(
+                code: "plan-damaged", reason: "its launch plan cannot be used", namesErrno: failure.errno != EBADMSG,
+                hint: "load the image again: trireme load -i FILE")
+        case .connectToAgent, .joinAgent:
+            Words(
+                code: "agent-unreachable", reason: "cannot join the job's container on this node",
+                hint: "is the job still running here? trireme ps")
+        case .createNamespaces, .mapIdentity: namespaceWords
+        case .openSource:
+            Words(
+                code: "bind-source-missing", reason: "cannot be mounted into the container",
+                hint: "check the path on this host (bind SRC:DST takes SRC from the host)")
+        case .mountRoot: rootWords
+        case .enterRoot:
+            Words(
+                code: "root-refused", subject: image, reason: "cannot make the image the root directory",
+                hint: "trireme doctor")
+        case .makeMountPoint, .attachMount, .writeFile: mountWords
+        case .sealRoot: Words(code: "root-refused", subject: image, reason: "cannot make the root read-only")
+        case .enterDirectory:
+            Words(
+                code: "workdir-missing", reason: "cannot start in this directory of the container",
+                hint: "choose another with -w DIR")
+        case .dropPrivileges: Words(code: "privileges-kept", reason: "cannot give up privileges")
+        case .findCommand: notFoundWords
+        case .execute: notExecutableWords
+        case .handOver:
+            Words(
+                code: "installation-incomplete", reason: "cannot start the rest of trireme",
+                hint: "trireme, trireme-cli and trireme-agent belong in one directory: make install PREFIX=DIR")
+        }
+    }
+
+    private var commandLineWords: Words {
+        var words = Words(code: "usage", reason: "not understood", namesErrno: false)
+        guard let option = failure.detail else { return words }
+        if isEqual(option, "--bind") {
+            words.reason = "not a bind"
+            words.hint = "write -B SRC[:DST[:ro]] with an absolute DST; \\: for a colon in a name"
+        } else if isEqual(option, "--env") {
+            words.reason = "not a variable"
+            words.hint = "write -e NAME=VALUE, or -e NAME for the value it has here"
+        } else if isEqual(option, "--user") {
+            words.code = "image-user-unknown"
+            words.reason = "the image's USER is not in its own /etc/passwd or /etc/group"
+            words.hint = "leave out --user image: the command then runs under your own uid and gid"
+        } else if isEqual(option, "CMD") {
+            words.code = "command-missing"
+            words.reason = "the image names no command, and none was given"
+            words.hint = "trireme run IMAGE CMD [ARG…], or: trireme shell IMAGE"
+        }
+        return words
+    }
+
+    private var rootWords: Words {
+        var words = Words(code: "root-refused", reason: "cannot mount the image", hint: "trireme doctor")
+        switch failure.errno {
+        case ENOENT:
+            words.code = "layer-missing"
+            words.reason = "a layer of the image is missing in the store"
+            words.hint = "load the image again: trireme load -i FILE"
+        case ENODEV:
+            words.reason = "this kernel has no overlay file system"
+            words.hint = "ask the administrator for the kernel module 'overlay'"
+        case EPERM, EACCES:
+            // AppArmor lets the namespace be made and then denies what it is for.
+            if let restricted = namespaceRestriction(afterNamespace: true) { return restricted }
+            words.hint = "unprivileged overlay mounts need Linux 5.11 or newer"
+        default: break
+        }
+        return words
+    }
+
+    private var mountWords: Words {
+        var words = Words(code: "mount-refused", reason: "cannot mount here in the container", more: nil)
+        if failure.detail != nil, failure.errno == EBUSY {
+            words.reason = "a protected place of the container: / /proc and /sys cannot be covered"
+            words.namesErrno = false
+            words.hint = "choose another destination: -B SRC:/mnt"
+            return words
+        }
+        switch failure.errno {
+        case ENOENT:
+            words.code = "bind-destination-missing"
+            words.reason = "does not exist in the container and cannot be made there"
+            words.namesErrno = false
+            words.hint = "inside a directory of the host the destination must exist: create it there first"
+        case ENOTDIR:
+            words.reason = "a directory can only be mounted on a directory, a file on a file"
+        default: break
+        }
+        return words
+    }
+
+    private var notFoundWords: Words {
+        var words = Words(code: "command-not-found", namesErrno: false)
+        if let path = failure.detail {
+            words.reason = "not found in the container's PATH, "
+            words.more = path
+        } else {
+            words.reason = "no such file in the container"
+        }
+        words.hint = "trireme shell IMAGE shows what is there"
+        return words
+    }
+
+    private var notExecutableWords: Words {
+        var words = Words(code: "command-not-executable")
+        if let why = failure.detail {
+            words.reason = "found, but it cannot be executed: "
+            words.more = why
+            words.namesErrno = false
+            if strstr(why, c(", this host is ")) != nil {
+                words.code = "wrong-architecture"
+                words.hint = "load the image for this host's architecture"
+            }
+        } else {
+            words.reason = "found, but it cannot be executed"
+        }
+        return words
+    }
+
+    // MARK: why there are no user namespaces
+
+    private var namespaceWords: Words {
+        if let restricted = namespaceRestriction(afterNamespace: false) { return restricted }
+        var words = Words(code: "no-user-namespaces", subject: image, reason: "cannot make a user namespace")
+        words.hint = "trireme doctor"
+        switch failure.errno {
+        case EUSERS: words.hint = "too many nested user namespaces (the kernel allows 32)"
+        case EPERM: words.hint = "a chroot or a security policy forbids it: run outside of it, or ask the administrator"
+        case EINVAL: words.hint = "this kernel was built without user namespaces (CONFIG_USER_NS)"
+        default: break
+        }
+        return words
+    }
+
+    private func namespaceRestriction(afterNamespace: Bool) -> Words? {
+        var words = Words(code: "no-user-namespaces", subject: image, namesErrno: false)
+        if number(in: "/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1, failure.errno != ENOSPC {
+            words.reason = "AppArmor forbids user namespaces here (kernel.apparmor_restrict_unprivileged_userns = 1)"
+            words.hint = "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or a profile for trireme"
+            return words
+        }
+        if afterNamespace { return nil }
+        if number(in: "/proc/sys/kernel/unprivileged_userns_clone") == 0 {
+            words.reason = "user namespaces are switched off (kernel.unprivileged_userns_clone = 0)"
+            words.hint = "as root: sysctl -w kernel.unprivileged_userns_clone=1"
+            return words
+        }
+        if number(in: "/proc/sys/user/max_user_namespaces") == 0 {
+            words.reason = "user namespaces are switched off (user.max_user_namespaces = 0)"
+            words.hint = "as root: sysctl -w user.max_user_namespaces=65536"
+            return words
+        }
+        guard failure.errno == ENOSPC else { return nil }
+        words.reason =
+            "the limit of user or mount namespaces is reached (user.max_user_namespaces, user.max_mnt_namespaces)"
+        words.hint = "as root: raise it with sysctl -w user.max_user_namespaces=65536, or end other containers"
+        return words
+    }
+
+    private func number(in path: StaticString) -> Int? {
+        let file = open(c(path), O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return nil }
+        defer { close(file) }
+        var digits: (UInt64, UInt64, UInt64) = (0, 0, 0)
+        return withUnsafeMutableBytes(of: &digits) { raw in
+            guard read(file, raw.baseAddress, raw.count - 1) > 0 else { return nil }
+            return atoi(raw.baseAddress!.assumingMemoryBound(to: CChar.self)).asInt
+        }
+    }
+}
+
+extension Int32 {
+    fileprivate var asInt: Int { Int(self) }
+}

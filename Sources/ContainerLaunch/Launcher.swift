@@ -1,0 +1,107 @@
+import CLinux
+import Glibc
+import LaunchPlan
+import LinuxSystem
+
+/// The program `trireme`: one launch, or the handing over to `trireme-cli`.
+package enum Launcher {
+    /// Becomes the application or `trireme-cli`; returns trireme's exit status when neither could be.
+    package static func run(count: Int, arguments: CStringVector) -> Int32 {
+        let host = UnsafePointer(linux_environ()!)
+        var name = c("")
+        do throws(LaunchFailure) {
+            let line = try LaunchCommandLine(count: count, arguments: arguments)
+            guard line.outcome == .launch else { throw handOver(arguments, host) }
+            name = line.image
+            throw try launch(line, arguments, host)
+        } catch {
+            return LaunchDiagnosis(error, image: name).report()
+        }
+    }
+
+    private static func launch(
+        _ line: LaunchCommandLine, _ arguments: CStringVector, _ host: UnsafePointer<UnsafeMutablePointer<CChar>?>
+    ) throws(LaunchFailure) -> LaunchFailure {
+        let store = StoreLookup(environment: host)
+        let bytes: UnsafeRawBufferPointer
+        if line.planDescriptor >= 0 {
+            bytes = try planBytes(from: line.planDescriptor, c("--plan-fd"))
+            close(line.planDescriptor)
+        } else {
+            guard let path = store.planPath(line.image), let found = try planBytes(at: path) else {
+                return handOver(arguments, host)
+            }
+            bytes = found
+        }
+        let plan: LaunchPlanReader
+        do {
+            plan = try LaunchPlanReader(validating: bytes)
+        } catch {
+            throw LaunchFailure(.readPlan, line.image, errno: EBADMSG)
+        }
+        let entry = ContainerEntry(
+            plan: plan, facts: PlanFacts(plan), request: line.request, store: store.root, host: host)
+        let command = try CommandExecution(
+            arguments: composedArguments(line, plan, entry.facts),
+            environment: ContainerEnvironment(
+                image: plan, host: host, overrides: line.request.environment,
+                passesHost: !entry.options.contains(.cleanEnvironment)))
+        if let key = line.agentKey {
+            let directory = currentDirectory()
+            try joinAgent(key)
+            try entry.enterStartDirectory(directory, makesMissing: false, MountList(capacity: 0))
+            try dropPrivileges()
+        } else {
+            try entry.enter()
+        }
+        if line.verb == .shell, access(c("/bin/bash"), X_OK) == 0 {
+            command.arguments[0] = UnsafeMutablePointer(mutating: c("/bin/bash"))
+        }
+        return command.become()
+    }
+
+    /// ENTRYPOINT, then the words after IMAGE or else the image's CMD (as docker);
+    /// `exec` without ENTRYPOINT; `shell` is a shell. `--entrypoint` also drops the image's CMD.
+    private static func composedArguments(
+        _ line: LaunchCommandLine, _ plan: LaunchPlanReader, _ facts: PlanFacts
+    ) throws(LaunchFailure) -> CStringVector {
+        let vector = CStringVector.allocate(
+            capacity: facts.entrypointCount + facts.commandCount + line.wordCount + 3)
+        var count = 0
+        func append(_ word: CString) {
+            vector[count] = UnsafeMutablePointer(mutating: word)
+            count += 1
+        }
+        switch line.verb {
+        case .shell: append(c("/bin/sh"))
+        case .exec: break
+        case .run:
+            if let entrypoint = line.request.entrypoint {
+                if entrypoint[0] != 0 { append(entrypoint) }
+            } else {
+                plan.forEach { if $0.tag == .entrypoint { append($0.cString) } }
+            }
+        }
+        if line.wordCount > 0 {
+            for index in 0..<line.wordCount { append(CString(line.words[index]!)) }
+        } else if line.verb == .run, line.request.entrypoint == nil {
+            plan.forEach { if $0.tag == .command { append($0.cString) } }
+        }
+        vector[count] = nil
+        guard count > 0 else { throw LaunchFailure(.parseCommandLine, line.image, detail: c("CMD"), errno: EINVAL) }
+        return vector
+    }
+
+    /// Becomes `trireme-cli`, which lies beside this program, with the same arguments.
+    private static func handOver(
+        _ arguments: CStringVector, _ host: UnsafePointer<UnsafeMutablePointer<CChar>?>
+    ) -> LaunchFailure {
+        let buffer = UnsafeMutablePointer<CChar>.allocate(capacity: 4096 + 16)
+        var length = readlink(c("/proc/self/exe"), buffer, 4096)
+        guard length > 0 else { return LaunchFailure(.handOver, "/proc/self/exe") }
+        while length > 0, buffer[length - 1] != slash { length -= 1 }
+        memcpy(buffer + length, c("trireme-cli"), 12)
+        execve(buffer, arguments, host)
+        return LaunchFailure(.handOver, CString(buffer))
+    }
+}

@@ -1,0 +1,95 @@
+import Glibc
+import LaunchPlan
+
+/// Where the store is and which plan a typed name means, on C strings; the same rules as
+/// `SiteConfiguration.Locations` and the store's own names (`plans/<name>`).
+struct StoreLookup {
+    let root: CString
+
+    /// `TRIREME_STORE`, else `$XDG_DATA_HOME/trireme/store`, else `~/.local/share/trireme/store`.
+    init(environment: UnsafePointer<UnsafeMutablePointer<CChar>?>) {
+        func value(_ name: StaticString) -> CString? {
+            ContainerEnvironment.find(c(name), name.utf8CodeUnitCount, in: environment)
+                .map { $0 + name.utf8CodeUnitCount + 1 }.flatMap { $0[0] == 0 ? nil : $0 }
+        }
+        if let store = value("TRIREME_STORE") {
+            root = store
+        } else if let data = value("XDG_DATA_HOME") {
+            root = joined(data, "/trireme/store")
+        } else {
+            root = joined(value("HOME") ?? c("/"), "/.local/share/trireme/store")
+        }
+    }
+
+    /// The file of the plan that `image` names, nil for what is not a name in the store
+    /// (a file, a directory, a remote reference): that is `trireme-cli`'s to read.
+    func planPath(_ image: CString) -> CString? {
+        let first = image[0]
+        if first == 0 || first == slash || first == 0x2E || strstr(image, c("://")) != nil { return nil }
+        var name = image
+        if hasPrefix(name, "docker.io/") { name += 10 }
+        if hasPrefix(name, "library/"), strchr(name + 8, Int32(slash)) == nil { name += 8 }
+        var path = ByteBuffer(capacity: strlen(root) + strlen(name) + 64)
+        path.append(root)
+        if let digest = strchr(name, 0x40) {
+            guard strncmp(digest + 1, c("sha256:"), 7) == 0, isDigest(digest + 8) else { return nil }
+            path.append("/images/")
+            path.append(digest + 8)
+            path.append("/plan")
+            return path.cString
+        }
+        path.append("/plans/")
+        var hasTag = false
+        var at = 0
+        while name[at] != 0 {
+            if name[at] == slash {
+                path.append("%2F")
+                hasTag = false
+            } else {
+                if name[at] == colon { hasTag = true }
+                path.append(name[at])
+            }
+            at += 1
+        }
+        if !hasTag { path.append(":latest") }
+        return path.cString
+    }
+
+    private func isDigest(_ text: CString) -> Bool {
+        var length = 0
+        while let byte = Optional(UInt8(bitPattern: text[length])), byte != 0 {
+            guard (0x30...0x39).contains(byte) || (0x61...0x66).contains(byte) else { return false }
+            length += 1
+        }
+        return length == 64
+    }
+}
+
+/// The bytes of a plan file, nil when there is none of that name.
+func planBytes(at path: CString) throws(LaunchFailure) -> UnsafeRawBufferPointer? {
+    let file = open(path, O_RDONLY | O_CLOEXEC)
+    if file < 0 {
+        if errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG { return nil }
+        throw LaunchFailure(.readPlan, path)
+    }
+    defer { close(file) }
+    return try planBytes(from: file, path)
+}
+
+/// Reads a plan whole. Not mapped: a plan is a few KiB, and a mapping costs more than its copy.
+func planBytes(from file: Int32, _ name: CString) throws(LaunchFailure) -> UnsafeRawBufferPointer {
+    var status = stat()
+    guard fstat(file, &status) == 0 else { throw LaunchFailure(.readPlan, name) }
+    guard status.st_size <= LaunchPlanLimit.totalBytes else { throw LaunchFailure(.readPlan, name, errno: EFBIG) }
+    let size = Int(status.st_size)
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: size + 1, alignment: 8)
+    var done = 0
+    while done < size {
+        let n = pread(file, buffer.baseAddress! + done, size - done, off_t(done))
+        if n < 0, errno == EINTR { continue }
+        if n < 0 { throw LaunchFailure(.readPlan, name) }
+        if n == 0 { break }
+        done += n
+    }
+    return UnsafeRawBufferPointer(rebasing: buffer[..<done])
+}
