@@ -13,6 +13,12 @@ package struct SyscallError: Error, Equatable, Sendable {
         self.subject = subject
     }
 
+    /// `no such file or directory`, in the words of strerror(3), lower case.
+    package var reason: String {
+        let cause = String(cString: strerror(errno))
+        return cause.prefix(1).lowercased() + cause.dropFirst()
+    }
+
     /// `open /a/b: no such file or directory`, in the words of strerror(3), lower case.
     package var sentence: String {
         let cause = String(cString: strerror(errno))

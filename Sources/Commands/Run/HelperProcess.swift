@@ -1,0 +1,77 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import NodeAgent
+import SiteConfiguration
+
+/// A command of the batch system that runs beside the leader: srun for the agents or the ranks.
+/// It is told to end (SIGTERM) when the leader dies.
+final class HelperProcess {
+    let pid: pid_t
+    /// Read end of its output, -1 when it has ours or at the end.
+    private(set) var output: Int32 = -1
+    var hasEnded = false
+    private var said: [UInt8] = []
+
+    private static let saidBytes = 4096
+
+    init(_ words: [String], environment: [[UInt8]], capturesOutput: Bool) throws(SyscallError) {
+        var streams = Spawn.Streams()
+        var ends: [Int32] = [-1, -1]
+        let null = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        defer { close(null) }
+        if capturesOutput {
+            try checked("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
+            streams = Spawn.Streams(input: null, output: ends[1], error: ends[1])
+        }
+        defer { if ends[1] >= 0 { close(ends[1]) } }
+        pid = try Spawn.start(
+            words.map { Array($0.utf8) }, environment: environment, streams: streams, deathSignal: SIGTERM)
+        output = ends[0]
+        if output >= 0 { _ = linux_fcntl_int(output, F_SETFL, Int(O_NONBLOCK)) }
+    }
+
+    deinit { if output >= 0 { close(output) } }
+
+    /// Keeps the last of what it says, for the error message.
+    func readOutput() {
+        var chunk = [UInt8](repeating: 0, count: 4096)
+        while output >= 0 {
+            let n = read(output, &chunk, chunk.count)
+            if n > 0 {
+                said = Array((said + chunk[..<n]).suffix(Self.saidBytes))
+            } else if n == 0 {
+                close(output)
+                output = -1
+            } else if errno != EINTR {
+                return
+            }
+        }
+    }
+
+    /// Its last line.
+    var tail: String {
+        String(decoding: said, as: UTF8.self).split(separator: "\n").last.map(String.init) ?? ""
+    }
+
+    func end(_ number: Int32) { if !hasEnded { kill(pid, number) } }
+}
+
+/// Programs installed beside this one.
+enum SiteProgram {
+    static func path(_ name: String) throws(SyscallError) -> String { try Locations.programDirectory() + "/" + name }
+}
+
+/// What of the leader's environment the ranks see.
+enum JobEnvironment {
+    /// Without the variables by which an outer launcher would claim the ranks as its own: they
+    /// would call home to a server that does not know them.
+    static func passed(_ environment: [[UInt8]]) -> [[UInt8]] {
+        environment.filter { entry in
+            let name = String(decoding: EnvironmentBlock.name(entry), as: UTF8.self)
+            if name.hasPrefix("OMPI_MCA_") { return !["OMPI_MCA_orte_", "OMPI_MCA_ess", "OMPI_MCA_pmix"].contains { name.hasPrefix($0) } }
+            return !["PMI_", "PMI2_", "PMIX_", "OMPI_", "PRTE_", "HYDRA_", "MPIR_", "SLURM_PMI", "SLURM_MPI_TYPE", "TRIREME_JOB_SECRET"]
+                .contains { name.hasPrefix($0) }
+        }
+    }
+}

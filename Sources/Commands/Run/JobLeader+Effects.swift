@@ -1,0 +1,203 @@
+import Diagnostics
+import Glibc
+import JobModel
+import LinuxSystem
+import NodeAgent
+import Orchestrator
+
+extension JobLeader {
+    func act(_ effects: [JobStateMachine.Effect]) {
+        for effect in effects {
+            switch effect {
+            case .prepare: prepareAgents()
+            case .begin: begin()
+            case .stop(let grace):
+                sendToAll(.stop(graceMilliseconds: grace))
+                step?.end(grace == 0 ? SIGKILL : SIGTERM)
+            case .announce(let text): note(text)
+            case .report(let diagnostic): streams.add(2, Array(diagnostic.rendered().utf8))
+            case .showState: showState()
+            case .endFanOut: endFanOut()
+            case .finish(let code): finish(code)
+            }
+        }
+    }
+
+    private func prepareAgents() {
+        for (node, link) in agents {
+            guard let assignment = assignment(for: node) else {
+                let diagnostic = Diagnostic(
+                    DiagnosticCode("installation"), "the working directory", reasons: ["cannot be read"])
+                return act(machine.handle(.refused(code: ExitCode.ownFailure, diagnostic), now: MonotonicTime.now()))
+            }
+            link.connection.send(.job(assignment))
+            link.connection.flush()
+        }
+    }
+
+    private func begin() {
+        switch rankStart {
+        case .direct:
+            for rank in 0..<job.map.size {
+                guard let place = job.map.place(of: rank) else { continue }
+                let environment = [
+                    EnvironmentBlock.entry("TRIREME_RANK", rank),
+                    EnvironmentBlock.entry("TRIREME_LOCAL_RANK", place.localRank),
+                ]
+                launch(
+                    Launch(arguments: job.command, environment: environment, rank: rank, takesInput: rank == 0),
+                    on: place.node)
+            }
+        case .launcher(let arguments, let environment):
+            launch(Launch(arguments: arguments, environment: environment, takesInput: true), on: 0, isLauncher: true)
+        case .step(let arguments):
+            do throws(SyscallError) {
+                step = try HelperProcess(
+                    arguments, environment: EnvironmentBlock.current(), capturesOutput: false)
+            } catch {
+                let diagnostic = Diagnostic(DiagnosticCode("agents-not-started"), "srun", reasons: [error.sentence])
+                act(machine.handle(.refused(code: ExitCode.ownFailure, diagnostic), now: MonotonicTime.now()))
+            }
+        }
+    }
+
+    private func launch(_ launch: Launch, on node: Int, isLauncher: Bool = false, origin: (Int, UInt32)? = nil) {
+        let channel = nextChannel
+        nextChannel += 1
+        channels[channel] = Channel(node: node, origin: origin, isLauncher: isLauncher, rank: launch.rank)
+        if isLauncher || launch.rank == 0 { inputChannel = channel }
+        agents[node]?.connection.send(.launch(channel: channel, launch))
+    }
+
+    // MARK: What agents say
+
+    func take(_ message: WireMessage, from node: Int) {
+        let now = MonotonicTime.now()
+        switch message {
+        case .ready: act(machine.handle(.agentReady(node: node), now: now))
+        case .failed(let step, let errno, let subject):
+            act(machine.handle(.agentFailed(node: node, failure(node, step, errno, subject)), now: now))
+        case .empty(let unkillable): act(machine.handle(.agentEmpty(node: node, unkillable: unkillable), now: now))
+        case .rankStarted(let rank, _, _): act(machine.handle(.rankStarted(rank: rank), now: now))
+        case .rankExited(let rank, let status): act(machine.handle(.rankExited(rank: rank, status), now: now))
+        case .rankRefused(let rank, let errno, let reason): refuse(rank, node, errno, reason, now)
+        case .output(let channel, let stream, let bytes): output(channel, stream, bytes)
+        case .consumed(let channel, let count): if channel == inputChannel { streams.inputTaken(count) }
+        case .exited(let channel, let status): exited(channel, status, now)
+        case .refused(let channel, let errno, let subject): refused(channel, node, errno, subject, now)
+        case .remote(let request, let host, let command): remote(node, request, host, command)
+        case .input(let request, let bytes):
+            forward(node, request) { .input(channel: $0, bytes: bytes) }
+        case .hangUp(let request): forward(node, request) { .hangUp(channel: $0) }
+        default: break
+        }
+    }
+
+    private func failure(_ node: Int, _ step: String, _ errno: Int, _ subject: String) -> Diagnostic {
+        let cause = errno == 0 ? [] : [SyscallError("x", errno: Int32(errno)).reason]
+        return Diagnostic(
+            DiagnosticCode("node-not-ready"), machine.nodeName(node),
+            reasons: ["the container could not be made there", "\(step) \(subject)"] + cause,
+            remedies: ["srun -w \(machine.nodeName(node)) trireme run \(container.image.name) true"])
+    }
+
+    private func refuse(_ rank: Int, _ node: Int, _ errno: Int, _ reason: String, _ now: Int) {
+        let subject = "rank \(rank) on \(machine.nodeName(node))"
+        if errno == 0 {
+            let diagnostic = Diagnostic(
+                DiagnosticCode("mpi-mismatch"), subject,
+                reasons: [reason, "the launcher and the MPI of \(container.image.name) do not speak the same protocol"],
+                remedies: ["--model node uses the image's own launcher"])
+            act(machine.handle(.rankRefused(rank: rank, code: ExitCode.ownFailure, diagnostic), now: now))
+        } else {
+            let (code, diagnostic) = notStarted(subject, errno, reason)
+            act(machine.handle(.rankRefused(rank: rank, code: code, diagnostic), now: now))
+        }
+    }
+
+    private func notStarted(_ subject: String, _ errno: Int, _ program: String) -> (Int32, Diagnostic) {
+        let isMissing = errno == Int(ENOENT) || errno == Int(ENOTDIR)
+        return (
+            isMissing ? ExitCode.notFound : ExitCode.notExecutable,
+            Diagnostic(
+                DiagnosticCode(isMissing ? "command-not-found" : "command-not-executable"), program,
+                reasons: [
+                    "\(subject), image \(container.image.name)", SyscallError("execve", errno: Int32(errno)).sentence,
+                ])
+        )
+    }
+
+    private func output(_ channel: UInt32, _ stream: Int, _ bytes: [UInt8]) {
+        guard let known = channels[channel] else { return }
+        if let origin = known.origin {
+            agents[origin.node]?.connection.send(.output(channel: origin.request, stream: stream, bytes: bytes))
+        } else {
+            streams.add(stream, bytes)
+        }
+    }
+
+    private func exited(_ channel: UInt32, _ status: ExitStatus, _ now: Int) {
+        guard let known = channels[channel] else { return }
+        if let origin = known.origin {
+            agents[origin.node]?.connection.send(.exited(channel: origin.request, status))
+        } else if known.isLauncher {
+            act(machine.handle(.launcherExited(status), now: now))
+        }
+        if channel == inputChannel { inputChannel = nil }
+    }
+
+    private func refused(_ channel: UInt32, _ node: Int, _ errno: Int, _ subject: String, _ now: Int) {
+        guard let known = channels[channel] else { return }
+        channels[channel] = nil
+        if let origin = known.origin {
+            agents[origin.node]?.connection.send(.refused(channel: origin.request, errno: errno, subject: subject))
+        } else if errno != Int(ECANCELED) {
+            let place = known.rank >= 0 ? "rank \(known.rank) on \(machine.nodeName(node))" : machine.nodeName(node)
+            let (code, diagnostic) = notStarted(place, errno, subject)
+            act(machine.handle(.refused(code: code, diagnostic), now: now))
+        }
+    }
+
+    // MARK: Remote commands of launchers
+
+    private func remote(_ node: Int, _ request: UInt32, _ host: String, _ command: [UInt8]) {
+        // Launchers may use the short form of a long name, or the address.
+        let target = job.map.nodes.indices.first {
+            job.map.nodes[$0].name == host || agents[$0]?.address == host
+                || job.map.nodes[$0].name.split(separator: ".").first == host.split(separator: ".").first
+        }
+        guard let target else {
+            agents[node]?.connection.send(.refused(channel: request, errno: Int(EHOSTUNREACH), subject: "not a node of this job"))
+            return
+        }
+        let shell = [Array("/bin/sh".utf8), Array("-c".utf8), command]
+        launch(Launch(arguments: shell, takesInput: true), on: target, origin: (node, request))
+    }
+
+    private func forward(_ node: Int, _ request: UInt32, _ message: (UInt32) -> WireMessage) {
+        let known = channels.first { $0.value.origin.map { $0.node == node && $0.request == request } ?? false }
+        if let known { agents[known.value.node]?.connection.send(message(known.key)) }
+    }
+
+    // MARK: Standard input and state
+
+    func forwardInput() {
+        guard let inputChannel, let node = channels[inputChannel]?.node, let bytes = streams.readInput() else { return }
+        agents[node]?.connection.send(.input(channel: inputChannel, bytes: bytes))
+    }
+
+    private func showState() {
+        let size = job.map.size
+        let ended = machine.exits.count
+        let running = machine.started.count - machine.exits.keys.filter(machine.started.contains).count
+        switch machine.phase {
+        case .joining: note("waiting for \(machine.missingNodes.count) of \(job.map.nodes.count) nodes: \(HostList(machine.missingNodes))")
+        default: note("\(size) ranks on \(HostList(job.map.nodes.map(\.name))): \(running) running, \(ended) ended")
+        }
+        for rank in machine.started.sorted().prefix(64) {
+            let place = job.map.place(of: rank).map { machine.nodeName($0.node) } ?? "?"
+            note("  rank \(rank) on \(place): \(machine.exits[rank].map(\.description) ?? "running")")
+        }
+        note("Ctrl-C again within 2 s cancels the job, a third kills it")
+    }
+}

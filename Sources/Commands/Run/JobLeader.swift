@@ -1,0 +1,315 @@
+import CLinux
+import Diagnostics
+import Glibc
+import JobModel
+import LinuxSystem
+import NodeAgent
+import Orchestrator
+import ResourceManagers
+import SiteConfiguration
+
+/// The job's leader: this process. One thread, one loop over the agents, the signals and the
+/// standard streams; what to do is decided by `JobStateMachine`, here it is done.
+final class JobLeader {
+    let job: JobSpecification
+    let container: JobContainer
+    let allocation: Allocation
+    let rankStart: RankStart
+    let key: String
+    private let secret = RandomBytes.make(32)
+    private let listener: OwnedDescriptor
+    private let port: UInt16
+    private let signals: Int32
+    private let isQuiet: Bool
+
+    var machine: JobStateMachine
+    /// Connections that have not said which node they are.
+    private var strangers: [Stranger] = []
+    var agents: [Int: AgentLink] = [:]
+    var streams = LeaderStreams()
+    /// Whose process a channel is, for remote commands; nil origin: the job's own.
+    var channels: [UInt32: Channel] = [:]
+    var nextChannel: UInt32 = 1
+    /// The process that reads our standard input.
+    var inputChannel: UInt32?
+    private var fanOut: HelperProcess?
+    var step: HelperProcess?
+    private var nextPing = 0
+    private var exitCode: Int32?
+
+    struct Stranger {
+        var connection: Connection
+        var address: String
+        var since: Int
+    }
+
+    final class AgentLink {
+        let connection: Connection
+        let address: String
+        var lastHeard = MonotonicTime.now()
+        init(_ connection: Connection, address: String) {
+            self.connection = connection
+            self.address = address
+        }
+    }
+
+    /// A process an agent runs.
+    struct Channel {
+        var node: Int
+        /// The client on another node that asked for it (remote shell), by its agent's number for it.
+        var origin: (node: Int, request: UInt32)?
+        var isLauncher: Bool
+        var rank: Int
+    }
+
+    private static let strangerLimit = 1024
+    private static let strangerMilliseconds = 10_000
+    private static let pingMilliseconds = 5_000
+
+    init(_ job: JobSpecification, container: JobContainer, allocation: Allocation, port: UInt16, isQuiet: Bool)
+        throws(Diagnostic)
+    {
+        self.job = job
+        self.container = container
+        self.allocation = allocation
+        self.isQuiet = isQuiet
+        key = RandomBytes.hex(RandomBytes.make(12))
+        rankStart = try MPILaunch(job: job, container: container, allocation: allocation, key: key).start()
+        machine = JobStateMachine(
+            .init(
+                map: job.map, hasLauncher: rankStart.hasLauncher, graceMilliseconds: job.graceMilliseconds,
+                joinTimeoutMilliseconds: job.joinTimeoutMilliseconds), now: MonotonicTime.now())
+        do throws(SyscallError) {
+            var bound = try TCPSocket.listen(port: port)
+            self.port = bound.port
+            listener = bound.takeDescriptor()
+            let handled = [SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH].reduce(UInt64(0)) {
+                $0 | 1 << UInt64($1 - 1)
+            }
+            _ = linux_sigprocmask(SIG_BLOCK, handled, nil)
+            signals = try checked("signalfd") { linux_signalfd(handled, Int32(O_CLOEXEC) | Int32(O_NONBLOCK)) }
+        } catch {
+            throw Diagnostic(
+                DiagnosticCode("port-unusable"), port == 0 ? "a TCP port" : "--port \(port)",
+                reasons: ["the job's nodes could not report there", error.sentence],
+                remedies: port == 0 ? [] : ["leave --port out: a free one is taken", "ss -ltnp 'sport = :\(port)'"])
+        }
+    }
+
+    // MARK: The loop
+
+    private enum Source {
+        case listener, signals
+        case stranger(Int)
+        case agent(Int)
+        case fanOut, input
+        case stream(Int)
+    }
+
+    func run() throws(Diagnostic) -> Int32 {
+        signal(SIGPIPE, SIG_IGN)
+        try startAgents()
+        while exitCode == nil || streams.isWaiting {
+            var slots: [pollfd] = []
+            var sources: [Source] = []
+            watch { descriptor, events, source in
+                slots.append(pollfd(fd: descriptor, events: Int16(events), revents: 0))
+                sources.append(source)
+            }
+            if poll(&slots, nfds_t(slots.count), machine.phase == .ended ? 100 : 500) > 0 {
+                for (slot, source) in zip(slots, sources) where slot.revents != 0 { handle(source) }
+            }
+            collectHelpers()
+            keepInTouch()
+            act(machine.handle(.timePassed, now: MonotonicTime.now()))
+            for link in agents.values { link.connection.flush() }
+        }
+        endHelpers()
+        return exitCode ?? ExitCode.ownFailure
+    }
+
+    private func watch(_ add: (Int32, Int32, Source) -> Void) {
+        add(signals, POLLIN, .signals)
+        add(listener.raw, POLLIN, .listener)
+        for (index, stranger) in strangers.enumerated() {
+            add(
+                stranger.connection.descriptor.raw, POLLIN | (stranger.connection.wantsWrite ? POLLOUT : 0),
+                .stranger(index))
+        }
+        for (node, link) in agents where !link.connection.isClosed {
+            add(
+                link.connection.descriptor.raw,
+                (streams.isCongested ? 0 : POLLIN) | (link.connection.wantsWrite ? POLLOUT : 0), .agent(node))
+        }
+        if let fanOut, fanOut.output >= 0 { add(fanOut.output, POLLIN, .fanOut) }
+        if inputChannel != nil, streams.readsInput { add(0, POLLIN, .input) }
+        for stream in [1, 2] where streams.isWaiting(stream) { add(Int32(stream), POLLOUT, .stream(stream)) }
+    }
+
+    private func handle(_ source: Source) {
+        switch source {
+        case .listener: acceptStrangers()
+        case .signals: takeSignals()
+        case .stranger(let index): hear(index)
+        case .agent(let node): hearAgent(node)
+        case .fanOut: fanOut?.readOutput()
+        case .input: forwardInput()
+        case .stream(let stream): streams.flush(stream)
+        }
+    }
+
+    private func takeSignals() {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 128, alignment: 8)
+        defer { buffer.deallocate() }
+        while read(signals, buffer.baseAddress, 128) == 128 {
+            let number = buffer.load(as: Int32.self)
+            let now = MonotonicTime.now()
+            switch number {
+            case SIGINT: act(machine.handle(.interrupted, now: now))
+            case SIGTERM, SIGHUP: act(machine.handle(.terminated(signal: number), now: now))
+            case SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH: sendToAll(.signal(Int(number)))
+            default: break
+            }
+        }
+    }
+
+    // MARK: Agents
+
+    private func acceptStrangers() {
+        while var accepted = TCPSocket.accept(listener.raw) {
+            guard strangers.count < Self.strangerLimit else { return }
+            let handshake = Handshake(.leader, secret: secret, nonce: RandomBytes.make(Handshake.nonceBytes))
+            let address = accepted.address
+            strangers.append(
+                Stranger(
+                    connection: Connection(accepted.takeDescriptor(), handshake: handshake), address: address,
+                    since: MonotonicTime.now()))
+        }
+    }
+
+    private func hear(_ index: Int) {
+        guard index < strangers.count else { return }
+        let stranger = strangers[index]
+        do throws(WireFailure) {
+            let messages = try stranger.connection.receive()
+            stranger.connection.flush()
+            guard case .hello(let name, let place)? = messages.first else { return }
+            let node = job.map.nodes.firstIndex { $0.name == name } ?? place
+            guard job.map.nodes.indices.contains(node), agents[node] == nil else {
+                stranger.connection.close()
+                return
+            }
+            agents[node] = AgentLink(stranger.connection, address: stranger.address)
+            stranger.connection.flush()
+            strangers.remove(at: index)
+            act(machine.handle(.agentJoined(node: node), now: MonotonicTime.now()))
+        } catch { stranger.connection.close() }
+    }
+
+    private func hearAgent(_ node: Int) {
+        guard let link = agents[node] else { return }
+        do throws(WireFailure) {
+            for message in try link.connection.receive() {
+                link.lastHeard = MonotonicTime.now()
+                take(message, from: node)
+            }
+        } catch { link.connection.close() }
+        if link.connection.isClosed { act(machine.handle(.agentLost(node: node), now: MonotonicTime.now())) }
+    }
+
+    /// Pings, and gives up those who were silent too long. While our own readers are slow we do
+    /// not listen, so silence proves nothing then.
+    private func keepInTouch() {
+        let now = MonotonicTime.now()
+        strangers.removeAll { $0.connection.isClosed || now - $0.since > Self.strangerMilliseconds }
+        if now >= nextPing {
+            nextPing = now + Self.pingMilliseconds
+            sendToAll(.ping)
+        }
+        for (node, link) in agents where !link.connection.isClosed {
+            if streams.isCongested {
+                link.lastHeard = now
+            } else if now - link.lastHeard > Agent.leaderSilenceMilliseconds {
+                link.connection.close()
+                act(machine.handle(.agentLost(node: node), now: now))
+            }
+        }
+    }
+
+    func sendToAll(_ message: WireMessage) { for link in agents.values { link.connection.send(message) } }
+
+    func assignment(for node: Int) -> JobAssignment? {
+        guard let directory = getcwd(nil, 0) else { return nil }
+        defer { free(directory) }
+        guard let plan = try? container.plan.encoded() else { return nil }
+        return JobAssignment(
+            jobID: job.id, key: key, nodeIndex: node, nodeNames: job.map.nodes.map(\.name),
+            nodeAddresses: job.map.nodes.indices.map { agents[$0]?.address ?? "" }, size: job.map.size, plan: plan,
+            store: container.store, directory: Array(String(cString: directory).utf8),
+            environment: JobEnvironment.passed(EnvironmentBlock.current()), overrides: container.overrides,
+            labelsOutput: job.labelsOutput, graceMilliseconds: job.graceMilliseconds)
+    }
+
+    // MARK: Helpers: the fan-out and the step
+
+    private func startAgents() throws(Diagnostic) {
+        do throws(SyscallError) {
+            let program = try SiteProgram.path("trireme-agent")
+            let addresses = TCPSocket.ownAddresses().map { "\($0):\(port)" }.joined(separator: ",")
+            let agent = [program, "--serve"]
+            let environment = EnvironmentBlock.merged(
+                EnvironmentBlock.current(), [EnvironmentBlock.entry(AgentProgram.secretVariable, RandomBytes.hex(secret))])
+            let words =
+                allocation.system == "slurm"
+                ? SlurmCommands.fanOut(
+                    nodes: job.map.nodes.map(\.name), jobID: allocation.jobID, command: agent + ["-1", addresses])
+                : agent + ["0", "127.0.0.1:\(port)"]
+            fanOut = try HelperProcess(words, environment: environment, capturesOutput: true)
+        } catch {
+            throw Diagnostic(
+                DiagnosticCode("agents-not-started"), error.subject.isEmpty ? "srun" : error.subject,
+                reasons: [error.sentence],
+                remedies: allocation.system == "slurm" ? ["srun must be in PATH inside the allocation"] : [])
+        }
+    }
+
+    private func collectHelpers() {
+        while true {
+            var status: Int32 = 0
+            let pid = waitpid(-1, &status, WNOHANG)
+            if pid <= 0 { return }
+            let ended: ExitStatus =
+                linux_status_exited(status) != 0
+                ? .exited(linux_status_exit_code(status)) : .signaled(linux_status_signal(status))
+            let now = MonotonicTime.now()
+            if let fanOut, fanOut.pid == pid {
+                fanOut.readOutput()
+                fanOut.hasEnded = true
+                act(machine.handle(.fanOutExited(ended, said: fanOut.tail), now: now))
+            } else if let step, step.pid == pid {
+                step.hasEnded = true
+                act(machine.handle(.launcherExited(ended), now: now))
+            }
+        }
+    }
+
+    func endFanOut() { fanOut?.end(SIGTERM) }
+
+    /// At the end every agent has gone, so srun goes by itself; it is not waited for longer than 2 s.
+    private func endHelpers() {
+        step?.end(SIGTERM)
+        let deadline = MonotonicTime.now() + 2000
+        while let fanOut, !fanOut.hasEnded {
+            var status: Int32 = 0
+            if waitpid(fanOut.pid, &status, WNOHANG) == fanOut.pid { return }
+            if MonotonicTime.now() >= deadline {
+                fanOut.end(SIGKILL)
+                return
+            }
+            usleep(2000)
+        }
+    }
+
+    func finish(_ code: Int32) { exitCode = code }
+    func note(_ text: String) { streams.add(2, Array("trireme: \(text)\n".utf8)) }
+}

@@ -1,0 +1,137 @@
+import ContainerRuntime
+import Diagnostics
+import Glibc
+import ImageStore
+import JobModel
+import NodeAgent
+import ResourceManagers
+
+/// How the ranks of a job are started: by the agents, by the image's own MPI launcher, or by Slurm.
+enum RankStart {
+    /// Each rank by its node's agent; for commands that use no MPI.
+    case direct
+    /// One launcher in the first node's container, which reaches the others through the agents.
+    case launcher(arguments: [[UInt8]], environment: [[UInt8]])
+    /// A Slurm step whose tasks join the nodes' containers.
+    case step(arguments: [String])
+
+    var hasLauncher: Bool { if case .direct = self { false } else { true } }
+}
+
+/// Settings that let an MPI start across containers without sshd. Each was found necessary by
+/// measurement; what happens without it stands beside it.
+struct MPILaunch {
+    let job: JobSpecification
+    let container: JobContainer
+    let allocation: Allocation
+    let key: String
+
+    /// The agent's binary inside the container.
+    private static let agent = "/.trireme/agent"
+
+    func start() throws(Diagnostic) -> RankStart {
+        if job.launcher == .direct { return .direct }
+        let detected = try detect()
+        if job.model == .rank || job.launcher == .srun { return try step(detected) }
+        guard let detected else {
+            if job.launcher == .mpirun {
+                throw Diagnostic(
+                    DiagnosticCode("mpi-mismatch"), container.image.name, reasons: ["the image has no MPI"],
+                    remedies: ["--launcher direct"])
+            }
+            return .direct
+        }
+        guard let launcher = detected.installation.launcher else {
+            throw Diagnostic(
+                DiagnosticCode("mpi-mismatch"), container.image.name,
+                reasons: ["the image has an MPI library (\(detected.installation.library)) but no mpirun or mpiexec"],
+                remedies: ["install the MPI's launcher in the image", "--model rank lets Slurm start the ranks"])
+        }
+        switch detected.flavour {
+        case .openMPI: return openMPI(launcher)
+        case .mpich: return mpich(launcher)
+        }
+    }
+
+    private func detect() throws(Diagnostic) -> DetectedMPI? {
+        let command = String(decoding: job.command.first ?? [], as: UTF8.self)
+        do {
+            // Several MPIs and a command that does not tell: what the image itself calls mpirun.
+            return try MPIDetection.detect(image: container.image, command: command)
+                ?? MPIDetection.detect(image: container.image, command: "mpirun")
+        } catch {
+            throw Diagnostic(DiagnosticCode("store-unusable"), container.image.name, reasons: [error.sentence])
+        }
+    }
+
+    private var hosts: String { job.map.nodes.map { "\($0.name):\($0.tasks)" }.joined(separator: ",") }
+
+    /// What the launcher starts as each rank.
+    private var rank: [[UInt8]] { [Array(Self.agent.utf8), Array("--rank".utf8), Array("--".utf8)] + job.command }
+
+    private func openMPI(_ launcher: String) -> RankStart {
+        let words = [launcher, "--host", hosts, "-np", "\(job.map.size)"]
+        var settings = [
+            // The image has no srun, and its slurm components would look for one.
+            "OMPI_MCA_plm=rsh", "OMPI_MCA_ras=^slurm,gridengine,tm", "OMPI_MCA_plm_rsh_agent=\(Self.agent)",
+            // Bound by core, ranks of virtual nodes all land on processor 0, and one node's map is used for all.
+            "OMPI_MCA_hwloc_base_binding_policy=none",
+            // Ranks' grace is ours to give; the default cuts it to one second.
+            "OMPI_MCA_odls_base_sigkill_timeout=\(job.graceMilliseconds / 1000 + 1)",
+            // Session files in the container's private memory: nothing is left in /tmp by a kill.
+            "OMPI_MCA_orte_tmpdir_base=/.trireme",
+        ]
+        if geteuid() == 0 || container.plan.options.contains(.imageUser) {
+            settings += ["OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"]
+        }
+        return .launcher(
+            arguments: words.map { Array($0.utf8) } + rank, environment: settings.map { Array($0.utf8) })
+    }
+
+    private func mpich(_ launcher: String) -> RankStart {
+        let words = [
+            launcher, "-launcher", "ssh", "-launcher-exec", Self.agent, "-rmk", "user", "-hosts", hosts, "-n",
+            "\(job.map.size)",
+        ]
+        return .launcher(arguments: words.map { Array($0.utf8) } + rank, environment: [])
+    }
+
+    // MARK: Started by Slurm
+
+    private func step(_ detected: DetectedMPI?) throws(Diagnostic) -> RankStart {
+        guard allocation.system == "slurm" else {
+            throw Diagnostic(
+                DiagnosticCode("no-allocation"), "--model rank", reasons: ["needs a Slurm allocation"],
+                remedies: ["salloc -n \(job.map.size) trireme run …", "trireme run --cluster NAME …"])
+        }
+        let kind = try processManagement(detected)
+        let program: String
+        do { program = try SiteProgram.path("trireme") } catch {
+            throw Diagnostic(DiagnosticCode("installation"), "/proc/self/exe", reasons: [error.sentence])
+        }
+        let name = container.image.record.digestName
+        var command = [program, "exec", "--join-agent", key]
+        for entry in container.overrides { command += ["-e", String(decoding: entry, as: UTF8.self)] }
+        command += ["-e", "TRIREME_AGENT=\(key)", name]
+        command += rank.map { String(decoding: $0, as: UTF8.self) }
+        return .step(
+            arguments: SlurmCommands.ranks(
+                map: job.map, jobID: allocation.jobID, processManagement: kind, labelsOutput: false, command: command))
+    }
+
+    /// The kind this image's MPI understands. The other pairs start every rank as a job of one, silently.
+    private func processManagement(_ detected: DetectedMPI?) throws(Diagnostic) -> ProcessManagement {
+        guard let detected else { return job.processManagement == .auto ? .none : job.processManagement }
+        let fitting: ProcessManagement
+        let family: String
+        switch detected.flavour {
+        case .openMPI: (fitting, family) = (.pmix, "Open MPI")
+        case .mpich: (fitting, family) = (.pmi2, "MPICH")
+        }
+        if job.processManagement == .auto || job.processManagement == fitting { return fitting }
+        throw Diagnostic(
+            DiagnosticCode("mpi-mismatch"), "--mpi \(job.processManagement.rawValue)",
+            reasons: ["\(family) in \(container.image.name) would start every rank as a job of its own"],
+            remedies: ["--mpi \(fitting.rawValue)", "--model node uses the image's own launcher"])
+    }
+}

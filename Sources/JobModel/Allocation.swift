@@ -1,0 +1,50 @@
+/// The nodes a batch system gave us, and how many tasks it allows on each.
+package struct Allocation: Equatable, Sendable {
+    /// The batch system's name in its own spelling: `slurm`, `local`.
+    package var system: String
+    package var jobID: String
+    package var nodes: [Node]
+
+    package init(system: String, jobID: String, nodes: [Node]) {
+        self.system = system
+        self.jobID = jobID
+        self.nodes = nodes
+    }
+
+    package struct Node: Equatable, Sendable {
+        package var name: String
+        /// Tasks that may run here at once.
+        package var slots: Int
+        package init(name: String, slots: Int) {
+            self.name = name
+            self.slots = slots
+        }
+    }
+
+    package var slots: Int { nodes.reduce(0) { $0 + $1.slots } }
+}
+
+/// Counts per node in Slurm's run-length notation: `2(x3),1` is 2,2,2,1.
+/// Source: sbatch(1), SLURM_TASKS_PER_NODE.
+package struct CountsPerNode: Equatable, Sendable {
+    package var counts: [Int]
+
+    /// Nil when the text is not in that notation or names more than `HostList.countLimit` nodes.
+    package init?(parsing text: String) {
+        counts = []
+        for part in text.split(separator: ",") {
+            guard let open = part.firstIndex(of: "(") else {
+                guard let count = Int(part), count >= 0 else { return nil }
+                counts.append(count)
+                continue
+            }
+            let repetition = part[open...]
+            guard let count = Int(part[..<open]), count >= 0, repetition.hasPrefix("(x"), repetition.hasSuffix(")"),
+                let times = Int(repetition.dropFirst(2).dropLast()), times > 0,
+                times <= HostList.countLimit - counts.count
+            else { return nil }
+            counts += Array(repeating: count, count: times)
+        }
+        if counts.isEmpty { return nil }
+    }
+}

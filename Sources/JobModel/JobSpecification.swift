@@ -1,0 +1,63 @@
+/// How many tasks on how many nodes; what the user left open is nil.
+/// Words and defaults are Slurm's (srun(1)): only nodes given means one task per node.
+package struct ResourceRequest: Equatable, Sendable {
+    package var tasks: Int?
+    package var nodes: Int?
+    package var tasksPerNode: Int?
+
+    package init(tasks: Int? = nil, nodes: Int? = nil, tasksPerNode: Int? = nil) {
+        self.tasks = tasks
+        self.nodes = nodes
+        self.tasksPerNode = tasksPerNode
+    }
+}
+
+/// Who shares a container.
+package enum ContainerModel: String, CaseIterable, Sendable {
+    /// All ranks of a node share one; the image's own launcher starts them.
+    case node
+    /// The batch system starts every rank, which joins the node's container.
+    case rank
+}
+
+/// How ranks are started.
+package enum LauncherChoice: String, CaseIterable, Sendable {
+    case auto, direct, mpirun, srun
+}
+
+/// How ranks find each other when the batch system starts them.
+package enum ProcessManagement: String, CaseIterable, Sendable {
+    case auto, pmi2, pmix, none
+}
+
+/// One parallel job, validated: every number is in range and fits the allocation.
+package struct JobSpecification: Equatable, Sendable {
+    /// Unique among the jobs of this user: batch job id, a dot, random digits.
+    package var id: String
+    package var model: ContainerModel
+    package var launcher: LauncherChoice
+    package var processManagement: ProcessManagement
+    package var map: TaskMap
+    package var labelsOutput: Bool
+    /// Between TERM and KILL.
+    package var graceMilliseconds: Int
+    /// How long the nodes have to report ready.
+    package var joinTimeoutMilliseconds: Int
+    /// What every rank executes, byte for byte.
+    package var command: [[UInt8]]
+
+    package init(
+        id: String, model: ContainerModel, launcher: LauncherChoice, processManagement: ProcessManagement,
+        map: TaskMap, labelsOutput: Bool, graceMilliseconds: Int, joinTimeoutMilliseconds: Int, command: [[UInt8]]
+    ) {
+        self.id = id
+        self.model = model
+        self.launcher = launcher
+        self.processManagement = processManagement
+        self.map = map
+        self.labelsOutput = labelsOutput
+        self.graceMilliseconds = graceMilliseconds
+        self.joinTimeoutMilliseconds = joinTimeoutMilliseconds
+        self.command = command
+    }
+}

@@ -1,0 +1,299 @@
+import CLinux
+import ContainerLaunch
+import Glibc
+import JobModel
+import LinuxSystem
+
+/// What one node does for a job: one thread, one loop, one connection to the leader.
+///
+/// It makes the node's container around itself, starts processes in it on the leader's
+/// word, serves the small clients of its node (`LocalService`) and, whatever ends the job,
+/// leaves nothing running.
+package final class Agent {
+    let leader: Connection
+    var job: JobAssignment?
+    /// What processes get; the job's environment in the container.
+    var environment: [[UInt8]] = []
+    var processes: [UInt32: AgentProcess] = [:]
+    var service: LocalService?
+    /// Pids of ranks that run, by rank: what TERM goes to first.
+    var ranks: [Int: pid_t] = [:]
+    private var ending: Ending?
+    private var lastHeard = MonotonicTime.now()
+    private var isFinished = false
+    private let signals: Int32
+    private let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 16)
+
+    private struct Ending {
+        var killAt: Int
+        var hasTermedLaunchers = false
+    }
+
+    /// Silence of the leader after which the agent ends the job on its node. The leader pings
+    /// every 5 s: three may be lost.
+    package static let leaderSilenceMilliseconds = 15_000
+    /// What launchers and leftovers get between TERM and KILL once no rank is left.
+    private static let launcherGraceMilliseconds = 1_000
+
+    package init(leader: Connection, signals: Int32) {
+        self.leader = leader
+        self.signals = signals
+    }
+
+    deinit { chunk.deallocate() }
+
+    // MARK: The loop
+
+    /// What one poll(2) slot stands for.
+    private enum Source {
+        case signals
+        case leader
+        case listener
+        case client(UInt32)
+        case input(UInt32)
+        case output(UInt32, stream: Int)
+    }
+
+    /// Runs until nothing of the job is left here.
+    package func run() {
+        while !isFinished {
+            var (slots, sources) = watched()
+            let ready = poll(&slots, nfds_t(slots.count), Int32(nextTimeout()))
+            if ready > 0 {
+                for (slot, source) in zip(slots, sources) where slot.revents != 0 { handle(source) }
+            }
+            reap()
+            advanceEnding()
+            leader.flush()
+            if leader.isClosed, ending == nil { stop(graceMilliseconds: job?.graceMilliseconds ?? 0) }
+            if MonotonicTime.now() - lastHeard > Self.leaderSilenceMilliseconds { leader.close() }
+        }
+    }
+
+    private func watched() -> ([pollfd], [Source]) {
+        var slots: [pollfd] = []
+        var sources: [Source] = []
+        func watch(_ descriptor: Int32, _ events: Int32, _ source: Source) {
+            slots.append(pollfd(fd: descriptor, events: Int16(events), revents: 0))
+            sources.append(source)
+        }
+        watch(signals, POLLIN, .signals)
+        if !leader.isClosed { watch(leader.descriptor.raw, POLLIN | (leader.wantsWrite ? POLLOUT : 0), .leader) }
+        if let service {
+            watch(service.listener.raw, POLLIN, .listener)
+            for (id, client) in service.clients {
+                watch(
+                    client.connection.descriptor.raw,
+                    (leader.isCongested ? 0 : POLLIN) | (client.connection.wantsWrite ? POLLOUT : 0), .client(id))
+            }
+        }
+        for (channel, process) in processes {
+            if let input = process.wantsInput { watch(input, POLLOUT, .input(channel)) }
+            if leader.isCongested { continue }
+            for pipe in process.output { watch(pipe.descriptor, POLLIN, .output(channel, stream: pipe.stream)) }
+        }
+        return (slots, sources)
+    }
+
+    private func nextTimeout() -> Int {
+        guard ending != nil else { return 1000 }
+        return 20  // while ending, children are adopted and end without a signal for each
+    }
+
+    private func handle(_ source: Source) {
+        switch source {
+        case .signals: takeSignals()
+        case .leader: receiveFromLeader()
+        case .listener: service?.accept()
+        case .client(let id): receiveFromClient(id)
+        case .input(let channel): flushInput(channel)
+        case .output(let channel, let stream):
+            guard let process = processes[channel],
+                let index = process.output.firstIndex(where: { $0.stream == stream })
+            else { return }
+            forwardOutput(process, index)
+        }
+    }
+
+    private func forwardOutput(_ process: AgentProcess, _ index: Int) {
+        if let (stream, bytes) = process.readOutput(index, into: chunk), !bytes.isEmpty {
+            leader.send(.output(channel: process.channel, stream: stream, bytes: bytes))
+        }
+    }
+
+    func flushInput(_ channel: UInt32) {
+        guard let process = processes[channel] else { return }
+        let count = process.flushInput()
+        if count > 0 { leader.send(.consumed(channel: channel, count: count)) }
+    }
+
+    private func takeSignals() {
+        // struct signalfd_siginfo is 128 bytes, its first word the number (signalfd(2)).
+        while true {
+            let n = Glibc.read(signals, chunk.baseAddress, 128)
+            guard n == 128 else { return }
+            let number = chunk.loadUnaligned(as: Int32.self)
+            if number == SIGTERM || number == SIGINT || number == SIGHUP || number == SIGQUIT {
+                stop(graceMilliseconds: job?.graceMilliseconds ?? 0)
+            }
+        }
+    }
+
+    // MARK: The leader
+
+    private func receiveFromLeader() {
+        do throws(WireFailure) {
+            for message in try leader.receive() {
+                lastHeard = MonotonicTime.now()
+                handle(message)
+            }
+        } catch { leader.close() }
+    }
+
+    private func handle(_ message: WireMessage) {
+        switch message {
+        case .job(let job): prepare(job)
+        case .launch(let channel, let launch): start(channel, launch)
+        case .input(let channel, let bytes):
+            processes[channel]?.addInput(bytes)
+            flushInput(channel)
+        case .hangUp(let channel):
+            guard let process = processes[channel], process.status == nil else { return }
+            process.addInput([])
+            kill(-process.pid, SIGTERM)
+        case .output(let request, let stream, let bytes):
+            service?.client(ofRequest: request)?.connection.send(.output(channel: 0, stream: stream, bytes: bytes))
+        case .exited(let request, let status):
+            service?.client(ofRequest: request)?.connection.send(.exited(channel: 0, status))
+        case .refused(let request, let errno, let subject):
+            service?.client(ofRequest: request)?.connection.send(
+                .refused(channel: 0, errno: errno, subject: subject))
+        case .signal(let number): for pid in ranks.values { kill(-pid, Int32(number)) }
+        case .stop(let grace): stop(graceMilliseconds: grace)
+        case .ping: leader.send(.pong)
+        default: break
+        }
+        service?.flushAll()
+    }
+
+    private func prepare(_ job: JobAssignment) {
+        guard self.job == nil else { return }
+        self.job = job
+        do throws(AgentFailure) {
+            environment = try ContainerPreparation.enter(job)
+            service = try LocalService(key: job.key)
+            leader.send(.ready)
+        } catch {
+            leader.send(.failed(step: error.step, errno: Int(error.errno), subject: error.subject))
+            leader.flush()
+            isFinished = true
+        }
+    }
+
+    // MARK: Processes
+
+    private func start(_ channel: UInt32, _ launch: Launch) {
+        guard ending == nil else {
+            leader.send(.refused(channel: channel, errno: Int(ECANCELED), subject: "the job is ending"))
+            return
+        }
+        do throws(SyscallError) {
+            let process = try AgentProcess(
+                channel: channel, launch, environment: environment, labels: job?.labelsOutput ?? false)
+            processes[channel] = process
+            leader.send(.launched(channel: channel, pid: Int(process.pid)))
+            if launch.rank >= 0 {
+                ranks[launch.rank] = process.pid
+                leader.send(.rankStarted(rank: launch.rank, size: job?.size ?? 1, pid: Int(process.pid)))
+            }
+        } catch {
+            let subject = String(decoding: launch.arguments.first ?? [], as: UTF8.self)
+            leader.send(.refused(channel: channel, errno: Int(error.errno), subject: subject))
+        }
+    }
+
+    private func reap() {
+        _ = ProcessTree.reap { pid, status in
+            guard let process = processes.values.first(where: { $0.pid == pid }) else { return }
+            process.status =
+                linux_status_exited(status) != 0
+                ? .exited(linux_status_exit_code(status)) : .signaled(linux_status_signal(status))
+        }
+        for (channel, process) in processes {
+            guard let status = process.status else { continue }
+            if leader.isCongested { continue }
+            if !process.exitIsReported {
+                // What it wrote before it ended comes before its end.
+                for stream in [1, 2] {
+                    while !leader.isCongested, let index = process.output.firstIndex(where: { $0.stream == stream }),
+                        let (stream, bytes) = process.readOutput(index, into: chunk)
+                    {
+                        if !bytes.isEmpty { leader.send(.output(channel: channel, stream: stream, bytes: bytes)) }
+                    }
+                }
+                if leader.isCongested { continue }
+                process.exitIsReported = true
+                if process.rank >= 0 {
+                    ranks[process.rank] = nil
+                    leader.send(.rankExited(rank: process.rank, status))
+                }
+                leader.send(.exited(channel: channel, status))
+            }
+            // A descendant may still hold the pipes; its output is passed on until they close.
+            if process.output.isEmpty { processes[channel] = nil }
+        }
+    }
+
+    // MARK: The end
+
+    /// TERM to the ranks (or, when there are none, to everything), then as `advanceEnding`.
+    func stop(graceMilliseconds: Int) {
+        guard ending == nil else {
+            // A second stop may only shorten the grace.
+            ending!.killAt = min(ending!.killAt, MonotonicTime.now() + graceMilliseconds)
+            return
+        }
+        ending = Ending(killAt: MonotonicTime.now() + graceMilliseconds)
+        for pid in ranks.values { kill(-pid, SIGTERM) }
+    }
+
+    private func advanceEnding() {
+        guard let ending else { return }
+        let now = MonotonicTime.now()
+        let hasChildren = ProcessTree.reap { _, _ in }
+        if !hasChildren { return finish(unkillable: 0) }
+        if ranks.isEmpty, !ending.hasTermedLaunchers {
+            // Launchers last: told earlier they would kill ranks that still use their grace.
+            self.ending!.hasTermedLaunchers = true
+            self.ending!.killAt = now + Self.launcherGraceMilliseconds
+            service?.releaseAll()
+            ProcessTree.signal(SIGTERM, below: getpid())
+        }
+        if now >= self.ending!.killAt {
+            finish(unkillable: Guard.killRemaining(below: getpid(), milliseconds: 5000))
+        }
+    }
+
+    private func finish(unkillable: Int) {
+        isFinished = true
+        for process in processes.values {
+            for stream in [1, 2] {
+                while !leader.isCongested, let index = process.output.firstIndex(where: { $0.stream == stream }),
+                    let (stream, bytes) = process.readOutput(index, into: chunk)
+                {
+                    if !bytes.isEmpty {
+                        leader.send(.output(channel: process.channel, stream: stream, bytes: bytes))
+                    }
+                }
+            }
+        }
+        leader.send(.empty(unkillable: unkillable))
+        // The last word may wait for a slow leader, but not for ever.
+        let deadline = MonotonicTime.now() + 2000
+        while leader.wantsWrite, MonotonicTime.now() < deadline {
+            var slot = pollfd(fd: leader.descriptor.raw, events: Int16(POLLOUT), revents: 0)
+            poll(&slot, 1, 100)
+            leader.flush()
+        }
+    }
+}

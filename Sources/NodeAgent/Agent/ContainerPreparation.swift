@@ -1,0 +1,97 @@
+import ContainerLaunch
+import Glibc
+import JobModel
+import LaunchPlan
+import LinuxSystem
+
+/// Why an agent cannot do its part: which step, with what errno (0: not a system call), on what.
+package struct AgentFailure: Error, Equatable, Sendable {
+    package var step: String
+    package var errno: Int32
+    package var subject: String
+    init(step: String, errno: Int32 = Glibc.errno, subject: String) {
+        self.step = step
+        self.errno = errno
+        self.subject = subject
+    }
+}
+
+/// Makes the node's container around the agent.
+enum ContainerPreparation {
+    /// Where trireme's own things are inside; a private tmpfs.
+    static let directory = "/.trireme"
+
+    /// Enters the container of `job` and returns the environment of its processes.
+    static func enter(_ job: JobAssignment) throws(AgentFailure) -> [[UInt8]] {
+        let directory = String(decoding: job.directory, as: UTF8.self)
+        guard chdir(directory) == 0 else { throw AgentFailure(step: "chdir", subject: directory) }
+        let overrides = EnvironmentBlock.merged(job.overrides, nodeVariables(job))
+        if job.plan.isEmpty { return EnvironmentBlock.merged(job.environment, overrides) }
+        let plan = try completed(job)
+        var failure: LaunchFailure?
+        let environment = plan.withUnsafeBytes { bytes in
+            do throws(LaunchFailure) { try enterContainer(plan: bytes, store: job.store) } catch { failure = error }
+            return composedEnvironment(plan: bytes, host: job.environment, overrides: overrides)
+        }
+        if let failure {
+            throw AgentFailure(
+                step: "\(failure.step)", errno: failure.errno, subject: String(cString: failure.subject))
+        }
+        return environment
+    }
+
+    /// What differs from node to node.
+    static func nodeVariables(_ job: JobAssignment) -> [[UInt8]] {
+        [
+            EnvironmentBlock.entry("TRIREME_JOB_ID", job.jobID),
+            EnvironmentBlock.entry("TRIREME_SIZE", job.size),
+            EnvironmentBlock.entry("TRIREME_NODE_RANK", job.nodeIndex),
+            EnvironmentBlock.entry("TRIREME_NODE_COUNT", job.nodeNames.count),
+            EnvironmentBlock.entry("TRIREME_NODELIST", HostList(job.nodeNames).description),
+            EnvironmentBlock.entry("TRIREME_ADDR", job.nodeAddresses[job.nodeIndex]),
+            EnvironmentBlock.entry("TRIREME_AGENT", job.key),
+        ]
+    }
+
+    /// The plan with this node's parts: the agent's own binary, and names for all nodes.
+    ///
+    /// MPICH's proxies call back by node name, and minimal images have no /etc/hosts at all.
+    private static func completed(_ job: JobAssignment) throws(AgentFailure) -> [UInt8] {
+        do throws(LaunchPlanError) {
+            var plan = try LaunchPlan(decoding: job.plan)
+            plan.mounts.append(LaunchPlan.Mount(source: "", destination: directory, isTemporary: true))
+            plan.mounts.append(
+                LaunchPlan.Mount(source: programPath(), destination: directory + "/agent", isReadOnly: true))
+            plan.files.append(LaunchPlan.File(destination: "/etc/hosts", content: hosts(job)))
+            return try plan.encoded()
+        } catch { throw AgentFailure(step: "plan", errno: 0, subject: "\(error)") }
+    }
+
+    private static func programPath() -> String {
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        let n = buffer.withUnsafeMutableBytes {
+            readlink("/proc/self/exe", $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count)
+        }
+        return String(decoding: buffer[..<max(0, n)], as: UTF8.self)
+    }
+
+    /// The node's own table and the job's nodes after it; a name the node knows already keeps its line too,
+    /// the resolver takes all.
+    private static func hosts(_ job: JobAssignment) -> [UInt8] {
+        var table: [UInt8] = []
+        if let file = try? OwnedDescriptor.open("/etc/hosts", O_RDONLY), let own = try? file.readAll(limit: 1 << 20) {
+            table = own
+        }
+        if table.isEmpty { table = Array("127.0.0.1 localhost\n".utf8) }
+        if table.last != UInt8(ascii: "\n") { table.append(UInt8(ascii: "\n")) }
+        let text = String(decoding: table, as: UTF8.self)
+        let known = Set(
+            text.split(separator: "\n").flatMap {
+                $0.prefix { $0 != "#" }.split { $0 == " " || $0 == "\t" }.dropFirst().map(String.init)
+            })
+        for (name, address) in zip(job.nodeNames, job.nodeAddresses) where !known.contains(name) {
+            table += Array("\(address) \(name)\n".utf8)
+        }
+        return table
+    }
+}

@@ -1,0 +1,62 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// The agent's parent: it does nothing but outlive the worker and then kill what is left.
+///
+/// The worker can be killed, can crash, can be stopped; its descendants then
+/// fall to this process (prctl(2), PR_SET_CHILD_SUBREAPER) wherever they were in
+/// the tree, and none survives. If this process is killed instead, the worker
+/// dies by its parent-death signal, and so, one by one, do the processes it started.
+enum Guard {
+    /// Forks; returns in the worker only.
+    static func stand() throws(SyscallError) {
+        _ = linux_prctl(ProcessControl.setChildSubreaper, 1, 0, 0, 0)
+        let parent = getpid()
+        let worker = try checked("fork") { linux_fork() }
+        if worker == 0 {
+            _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(SIGKILL), 0, 0, 0)
+            if getppid() != parent { _exit(1) }
+            return
+        }
+        watch(worker)
+    }
+
+    private static func watch(_ worker: pid_t) -> Never {
+        // The batch system signals the whole step, worker included, so nothing is passed on.
+        for number in [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2] { signal(number, SIG_IGN) }
+        var outcome: Int32 = 1
+        while true {
+            var status: Int32 = 0
+            let pid = waitpid(-1, &status, 0)
+            if pid == worker {
+                outcome = linux_status_exited(status) != 0 ? linux_status_exit_code(status) : 1
+                break
+            }
+            if pid < 0, errno != EINTR { break }
+        }
+        killRemaining(below: getpid(), milliseconds: 10_000)
+        exit(outcome)
+    }
+
+    /// Kills every descendant of `root` (this process) until none is left or time is over; returns how many are.
+    @discardableResult
+    static func killRemaining(below root: pid_t, milliseconds: Int) -> Int {
+        let deadline = MonotonicTime.now() + milliseconds
+        while true {
+            if !ProcessTree.reap({ _, _ in }) { return 0 }
+            let left = ProcessTree.signal(SIGKILL, below: root)
+            if MonotonicTime.now() >= deadline { return left }
+            usleep(2000)
+        }
+    }
+}
+
+/// Milliseconds on a clock nobody sets (clock_gettime(2), CLOCK_MONOTONIC).
+package enum MonotonicTime {
+    package static func now() -> Int {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return Int(time.tv_sec) * 1000 + Int(time.tv_nsec) / 1_000_000
+    }
+}

@@ -1,0 +1,117 @@
+import CLinux
+import Glibc
+import JobModel
+import LinuxSystem
+
+/// The agent's abstract socket `trireme/KEY`: ranks' shims, launchers' remote shells, and
+/// joiners, who say nothing and only want to know whose container to enter (SO_PEERCRED).
+///
+/// Only processes of the job's own user are served; the kernel tells us who they are.
+final class LocalService {
+    let listener: OwnedDescriptor
+    private(set) var clients: [UInt32: Client] = [:]
+    private var nextID: UInt32 = 1
+
+    final class Client {
+        let connection: Connection
+        /// The rank whose shim this is.
+        var rank: Int?
+        var hasReportedExit = false
+        var asksForRemote = false
+        init(_ connection: Connection) { self.connection = connection }
+    }
+
+    /// Above any sensible number of ranks on one node.
+    private static let clientLimit = 4096
+
+    init(key: String) throws(AgentFailure) {
+        let socket = Glibc.socket(
+            AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
+        guard socket >= 0 else { throw AgentFailure(step: "socket", subject: "trireme/\(key)") }
+        listener = OwnedDescriptor(owning: socket)
+        let name = Array("trireme/\(key)".utf8)
+        guard linux_unix_abstract(socket, name.map { CChar(bitPattern: $0) }, name.count, 0) == 0 else {
+            throw AgentFailure(step: "bind", subject: "abstract socket trireme/\(key)")
+        }
+        guard listen(socket, 1024) == 0 else { throw AgentFailure(step: "listen", subject: "trireme/\(key)") }
+    }
+
+    func accept() {
+        while true {
+            let socket = linux_accept4(
+                listener.raw, Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue))
+            if socket < 0 { return }
+            let owned = OwnedDescriptor(owning: socket)
+            var pid: pid_t = 0
+            var uid: uid_t = 0
+            var gid: gid_t = 0
+            guard linux_peer_credentials(socket, &pid, &uid, &gid) == 0, uid == geteuid(),
+                clients.count < Self.clientLimit
+            else { continue }
+            clients[nextID] = Client(Connection(owned))
+            nextID += 1
+        }
+    }
+
+    /// A client that asked for a remote command is known to the leader by its id here.
+    func client(ofRequest id: UInt32) -> Client? { clients[id] }
+
+    func remove(_ id: UInt32) { clients[id] = nil }
+
+    func flushAll() { for client in clients.values { client.connection.flush() } }
+
+    /// Lets the shims of failed ranks end.
+    func releaseAll() {
+        for client in clients.values where client.rank != nil { client.connection.send(.release) }
+        flushAll()
+    }
+}
+
+extension Agent {
+    func receiveFromClient(_ id: UInt32) {
+        guard let service, let client = service.clients[id] else { return }
+        client.connection.flush()
+        do throws(WireFailure) {
+            for message in try client.connection.receive() { handle(message, from: client, id) }
+        } catch { client.connection.close() }
+        client.connection.flush()
+        if client.connection.isClosed { drop(client, id) }
+    }
+
+    private func handle(_ message: WireMessage, from client: LocalService.Client, _ id: UInt32) {
+        switch message {
+        case .rankJoining(let rank):
+            client.rank = rank
+            client.connection.send(
+                .node(
+                    environment: job.map { ContainerPreparation.nodeVariables($0) } ?? [], size: job?.size ?? 1,
+                    labelsOutput: job?.labelsOutput ?? false))
+        case .rankStarted(let rank, _, let pid):
+            ranks[rank] = pid_t(pid)
+            leader.send(message)
+        case .rankExited(let rank, _):
+            ranks[rank] = nil
+            client.hasReportedExit = true
+            leader.send(message)
+        case .rankRefused(let rank, _, _):
+            ranks[rank] = nil
+            client.hasReportedExit = true
+            leader.send(message)
+        case .remote(_, let host, let command):
+            client.asksForRemote = true
+            leader.send(.remote(channel: id, host: host, command: command))
+        case .input(_, let bytes): leader.send(.input(channel: id, bytes: bytes))
+        default: client.connection.close()
+        }
+    }
+
+    private func drop(_ client: LocalService.Client, _ id: UInt32) {
+        service?.remove(id)
+        if let rank = client.rank, !client.hasReportedExit, ranks[rank] != nil {
+            // The shim is gone and its rank with it (parent-death signal): somebody killed them.
+            ranks[rank] = nil
+            leader.send(.rankExited(rank: rank, .signaled(SIGKILL)))
+        }
+        if client.asksForRemote { leader.send(.hangUp(channel: id)) }
+    }
+}

@@ -1,0 +1,92 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// The program `trireme-agent`, three in one so that one file bound into a container is enough:
+///
+///     trireme-agent --serve INDEX ADDRESS:PORT[,ADDRESS:PORT…]   the node's agent (`Agent`)
+///     trireme-agent --rank [--] CMD [ARG…]                       a rank's shim (`RankShim`)
+///     trireme-agent [-OPTION…] HOST WORD…                        a launcher's remote shell (`RemoteShell`)
+package enum AgentProgram {
+    /// Name of the environment variable the secret comes in: never an argument, which anybody can read.
+    package static let secretVariable = "TRIREME_JOB_SECRET"
+
+    package static func main(_ arguments: [[UInt8]]) -> Int32 {
+        let words = Array(arguments.dropFirst())
+        switch words.first.map({ String(decoding: $0, as: UTF8.self) }) {
+        case "--serve": return serve(words.dropFirst().map { String(decoding: $0, as: UTF8.self) })
+        case "--rank":
+            var command = Array(words.dropFirst())
+            if command.first == Array("--".utf8) { command.removeFirst() }
+            return RankShim.run(command)
+        default: return RemoteShell.run(words)
+        }
+    }
+
+    private static func complain(_ text: String) -> Int32 {
+        let line = Array("trireme-agent: \(text)\n".utf8)
+        _ = line.withUnsafeBytes { write(2, $0.baseAddress, $0.count) }
+        return 125
+    }
+
+    private static func serve(_ words: [String]) -> Int32 {
+        guard words.count == 2, let index = Int(words[0]), let text = getenv(secretVariable),
+            let secret = RandomBytes.unhex(String(cString: text)), secret.count >= 16
+        else { return complain("started by hand? 'trireme run -n' starts it") }
+        unsetenv(secretVariable)
+        signal(SIGPIPE, SIG_IGN)
+        do throws(SyscallError) {
+            try Guard.stand()
+            _ = linux_prctl(ProcessControl.setChildSubreaper, 1, 0, 0, 0)
+            let handled = [SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT].reduce(UInt64(0)) { $0 | 1 << UInt64($1 - 1) }
+            _ = linux_sigprocmask(SIG_BLOCK, handled, nil)
+            let signals = try checked("signalfd") {
+                linux_signalfd(handled, Int32(O_CLOEXEC) | Int32(O_NONBLOCK))
+            }
+            let socket = try dial(words[1])
+            let connection = Connection(
+                socket, handshake: Handshake(.agent, secret: secret, nonce: RandomBytes.make(Handshake.nonceBytes)))
+            try authenticate(connection)
+            connection.send(.hello(node: nodeName(), index: index))
+            Agent(leader: connection, signals: signals).run()
+            return 0
+        } catch { return complain("cannot reach the job's leader at \(words[1]): \(error.sentence)") }
+    }
+
+    /// The batch system's name for this node, else the kernel's.
+    private static func nodeName() -> String {
+        if let name = getenv("SLURMD_NODENAME") { return String(cString: name) }
+        var buffer = [CChar](repeating: 0, count: 256)
+        gethostname(&buffer, 255)
+        return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// Connects to the first address that answers; 10 s for all.
+    private static func dial(_ addresses: String) throws(SyscallError) -> OwnedDescriptor {
+        var last = SyscallError("connect", addresses, errno: EADDRNOTAVAIL)
+        for address in addresses.split(separator: ",") {
+            do throws(SyscallError) { return try TCPSocket.connect(String(address), milliseconds: 5000) } catch {
+                last = error
+            }
+        }
+        throw last
+    }
+
+    private static func authenticate(_ connection: Connection) throws(SyscallError) {
+        let deadline = MonotonicTime.now() + 10_000
+        while !connection.isAuthenticated || connection.wantsWrite {
+            connection.flush()
+            if connection.isClosed || MonotonicTime.now() > deadline {
+                throw SyscallError("connect", "the leader", errno: ECONNREFUSED)
+            }
+            if connection.isAuthenticated, !connection.wantsWrite { return }
+            var slot = pollfd(
+                fd: connection.descriptor.raw, events: Int16(connection.wantsWrite ? POLLOUT | POLLIN : POLLIN),
+                revents: 0)
+            guard poll(&slot, 1, 1000) > 0 else { continue }
+            do throws(WireFailure) { _ = try connection.receive() } catch {
+                throw SyscallError("connect", "the leader does not know this job's secret", errno: EACCES)
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+import JobModel
+
+/// Numbers of the kinds; never reused.
+private enum Kind {
+    static let hello: UInt16 = 1
+    static let job: UInt16 = 2
+    static let ready: UInt16 = 3
+    static let failed: UInt16 = 4
+    static let launch: UInt16 = 5
+    static let launched: UInt16 = 6
+    static let refused: UInt16 = 7
+    static let output: UInt16 = 8
+    static let exited: UInt16 = 9
+    static let input: UInt16 = 10
+    static let consumed: UInt16 = 11
+    static let remote: UInt16 = 12
+    static let hangUp: UInt16 = 13
+    static let rankStarted: UInt16 = 14
+    static let rankExited: UInt16 = 15
+    static let rankRefused: UInt16 = 16
+    static let signal: UInt16 = 17
+    static let stop: UInt16 = 18
+    static let empty: UInt16 = 19
+    static let ping: UInt16 = 20
+    static let pong: UInt16 = 21
+    static let release: UInt16 = 22
+    static let rankJoining: UInt16 = 23
+    static let node: UInt16 = 24
+}
+
+extension WireMessage {
+    package var frame: Frame {
+        var w = WireWriter()
+        func made(_ kind: UInt16, _ channel: UInt32 = 0) -> Frame {
+            Frame(kind: kind, channel: channel, payload: w.bytes)
+        }
+        switch self {
+        case .hello(let node, let index):
+            w.put(node)
+            w.put(index)
+            return made(Kind.hello)
+        case .job(let job):
+            job.write(to: &w)
+            return made(Kind.job)
+        case .ready: return made(Kind.ready)
+        case .failed(let step, let errno, let subject):
+            w.put(step)
+            w.put(errno)
+            w.put(subject)
+            return made(Kind.failed)
+        case .launch(let channel, let launch):
+            w.put(launch.arguments)
+            w.put(launch.environment)
+            w.put(launch.rank)
+            w.put(launch.takesInput ? 1 : 0)
+            return made(Kind.launch, channel)
+        case .launched(let channel, let pid):
+            w.put(pid)
+            return made(Kind.launched, channel)
+        case .refused(let channel, let errno, let subject):
+            w.put(errno)
+            w.put(subject)
+            return made(Kind.refused, channel)
+        case .output(let channel, let stream, let bytes):
+            w.put(stream)
+            w.put(bytes)
+            return made(Kind.output, channel)
+        case .input(let channel, let bytes):
+            w.put(bytes)
+            return made(Kind.input, channel)
+        default: return smallFrame
+        }
+    }
+
+    private var smallFrame: Frame {
+        var w = WireWriter()
+        func made(_ kind: UInt16, _ channel: UInt32 = 0) -> Frame {
+            Frame(kind: kind, channel: channel, payload: w.bytes)
+        }
+        switch self {
+        case .exited(let channel, let status):
+            w.put(status)
+            return made(Kind.exited, channel)
+        case .consumed(let channel, let count):
+            w.put(count)
+            return made(Kind.consumed, channel)
+        case .remote(let channel, let host, let command):
+            w.put(host)
+            w.put(command)
+            return made(Kind.remote, channel)
+        case .hangUp(let channel): return made(Kind.hangUp, channel)
+        case .rankStarted(let rank, let size, let pid):
+            w.put(rank)
+            w.put(size)
+            w.put(pid)
+            return made(Kind.rankStarted)
+        case .rankExited(let rank, let status):
+            w.put(rank)
+            w.put(status)
+            return made(Kind.rankExited)
+        case .rankRefused(let rank, let errno, let reason):
+            w.put(rank)
+            w.put(errno)
+            w.put(reason)
+            return made(Kind.rankRefused)
+        case .signal(let number):
+            w.put(number)
+            return made(Kind.signal)
+        case .stop(let grace):
+            w.put(grace)
+            return made(Kind.stop)
+        case .empty(let unkillable):
+            w.put(unkillable)
+            return made(Kind.empty)
+        case .ping: return made(Kind.ping)
+        case .pong: return made(Kind.pong)
+        case .release: return made(Kind.release)
+        case .rankJoining(let rank):
+            w.put(rank)
+            return made(Kind.rankJoining)
+        case .node(let environment, let size, let labelsOutput):
+            w.put(environment)
+            w.put(size)
+            w.put(labelsOutput ? 1 : 0)
+            return made(Kind.node)
+        default: return frame
+        }
+    }
+
+    /// - Throws: `WireFailure` for an unknown kind or a payload of another shape.
+    package init(_ frame: Frame) throws(WireFailure) {
+        var r = WireReader(frame)
+        let channel = frame.channel
+        switch frame.kind {
+        case Kind.hello: self = .hello(node: try r.text(), index: try r.number())
+        case Kind.job: self = .job(try JobAssignment(reading: &r))
+        case Kind.ready: self = .ready
+        case Kind.failed: self = .failed(step: try r.text(), errno: try r.number(), subject: try r.text())
+        case Kind.launch:
+            self = .launch(
+                channel: channel,
+                Launch(
+                    arguments: try r.list(), environment: try r.list(), rank: try r.number(),
+                    takesInput: try r.number() != 0))
+        case Kind.launched: self = .launched(channel: channel, pid: try r.number())
+        case Kind.refused: self = .refused(channel: channel, errno: try r.number(), subject: try r.text())
+        case Kind.output: self = .output(channel: channel, stream: try r.number(), bytes: try r.data())
+        case Kind.exited: self = .exited(channel: channel, try r.status(frame))
+        case Kind.input: self = .input(channel: channel, bytes: try r.data())
+        case Kind.consumed: self = .consumed(channel: channel, count: try r.number())
+        case Kind.remote: self = .remote(channel: channel, host: try r.text(), command: try r.data())
+        case Kind.hangUp: self = .hangUp(channel: channel)
+        case Kind.rankStarted:
+            self = .rankStarted(rank: try r.number(), size: try r.number(), pid: try r.number())
+        case Kind.rankExited: self = .rankExited(rank: try r.number(), try r.status(frame))
+        case Kind.rankRefused:
+            self = .rankRefused(rank: try r.number(), errno: try r.number(), reason: try r.text())
+        case Kind.signal: self = .signal(try r.number())
+        case Kind.stop: self = .stop(graceMilliseconds: try r.number())
+        case Kind.empty: self = .empty(unkillable: try r.number())
+        case Kind.ping: self = .ping
+        case Kind.pong: self = .pong
+        case Kind.release: self = .release
+        case Kind.rankJoining: self = .rankJoining(rank: try r.number())
+        case Kind.node:
+            self = .node(environment: try r.list(), size: try r.number(), labelsOutput: try r.number() != 0)
+        default: throw .unknownKind(frame.kind)
+        }
+        try r.finish()
+    }
+}
+
+extension JobAssignment {
+    fileprivate func write(to w: inout WireWriter) {
+        w.put(jobID)
+        w.put(key)
+        w.put(nodeIndex)
+        w.put(nodeNames.map { Array($0.utf8) })
+        w.put(nodeAddresses.map { Array($0.utf8) })
+        w.put(size)
+        w.put(plan)
+        w.put(store)
+        w.put(directory)
+        w.put(environment)
+        w.put(overrides)
+        w.put(labelsOutput ? 1 : 0)
+        w.put(graceMilliseconds)
+    }
+
+    fileprivate init(reading r: inout WireReader) throws(WireFailure) {
+        self.init(
+            jobID: try r.text(), key: try r.text(), nodeIndex: try r.number(), nodeNames: try r.texts(),
+            nodeAddresses: try r.texts(), size: try r.number(), plan: try r.data(), store: try r.text(),
+            directory: try r.data(), environment: try r.list(), overrides: try r.list(),
+            labelsOutput: try r.number() != 0, graceMilliseconds: try r.number())
+    }
+}
+
+extension WireWriter {
+    fileprivate mutating func put(_ status: ExitStatus) {
+        switch status {
+        case .exited(let code): put(Int(code))
+        // 256 and above cannot be an exit code.
+        case .signaled(let number): put(256 + Int(number))
+        }
+    }
+}
+
+extension WireReader {
+    fileprivate mutating func status(_ frame: Frame) throws(WireFailure) -> ExitStatus {
+        switch try number() {
+        case let code where (0..<256).contains(code): .exited(Int32(code))
+        case let value where (256..<512).contains(value): .signaled(Int32(value - 256))
+        default: throw .malformed(frame.kind)
+        }
+    }
+    fileprivate mutating func texts() throws(WireFailure) -> [String] {
+        try list().map { String(decoding: $0, as: UTF8.self) }
+    }
+}

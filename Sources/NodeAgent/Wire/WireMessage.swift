@@ -1,0 +1,105 @@
+import JobModel
+
+/// Everything that is said on the wire. Arrows: A agent, L leader, C client of an agent
+/// on its node (a rank's shim, or the remote shell a launcher calls).
+package enum WireMessage: Equatable, Sendable {
+    /// A→L, first: the node's name in the batch system's spelling, and its place when it was told one.
+    case hello(node: String, index: Int)
+    /// L→A: what to prepare.
+    case job(JobAssignment)
+    /// A→L: the container stands (or there is none), nothing has been started.
+    case ready
+    /// A→L: it does not; the agent ends.
+    case failed(step: String, errno: Int, subject: String)
+    /// L→A: start a process on `channel`.
+    case launch(channel: UInt32, Launch)
+    /// A→L: it runs, or could not be started.
+    case launched(channel: UInt32, pid: Int)
+    case refused(channel: UInt32, errno: Int, subject: String)
+    /// Bytes of a process; towards the leader from its agent, and on to the client that asked for it.
+    case output(channel: UInt32, stream: Int, bytes: [UInt8])
+    case exited(channel: UInt32, ExitStatus)
+    /// Bytes for a process; empty means end of file.
+    case input(channel: UInt32, bytes: [UInt8])
+    /// A→L: that many bytes of `input` reached the process (the sender's window opens by as many).
+    case consumed(channel: UInt32, count: Int)
+    /// C→A→L: run a shell command on another node; its output and exit come back on `channel`.
+    case remote(channel: UInt32, host: String, command: [UInt8])
+    /// The one who asked for a process is gone: end it.
+    case hangUp(channel: UInt32)
+    /// C→A: a rank's shim presents itself; A→C: what its node knows (see `RankShim`).
+    case rankJoining(rank: Int)
+    case node(environment: [[UInt8]], size: Int, labelsOutput: Bool)
+    /// C→A→L.
+    case rankStarted(rank: Int, size: Int, pid: Int)
+    case rankExited(rank: Int, ExitStatus)
+    /// C→A→L: a rank that cannot run; `errno` 0 when `reason` says all.
+    case rankRefused(rank: Int, errno: Int, reason: String)
+    /// L→A: to every rank of the node.
+    case signal(Int)
+    /// L→A: TERM to all, KILL after the grace, then end.
+    case stop(graceMilliseconds: Int)
+    /// A→L: nothing of the job is left on this node; last word.
+    case empty(unkillable: Int)
+    case ping
+    case pong
+    /// A→C: a failed rank's shim may end (see `RankShim`).
+    case release
+}
+
+/// What one node does for a job.
+package struct JobAssignment: Equatable, Sendable {
+    package var jobID: String
+    /// Name of the abstract socket its ranks and joiners find the agent by.
+    package var key: String
+    package var nodeIndex: Int
+    package var nodeNames: [String]
+    package var nodeAddresses: [String]
+    package var size: Int
+    /// An encoded `LaunchPlan`; empty means no container (tests of the agent alone, and `--mpi host`).
+    package var plan: [UInt8]
+    package var store: String
+    package var directory: [UInt8]
+    /// The leader's environment and what the command line sets over it.
+    package var environment: [[UInt8]]
+    package var overrides: [[UInt8]]
+    package var labelsOutput: Bool
+    package var graceMilliseconds: Int
+
+    package init(
+        jobID: String, key: String, nodeIndex: Int, nodeNames: [String], nodeAddresses: [String], size: Int,
+        plan: [UInt8], store: String, directory: [UInt8], environment: [[UInt8]], overrides: [[UInt8]],
+        labelsOutput: Bool, graceMilliseconds: Int
+    ) {
+        self.jobID = jobID
+        self.key = key
+        self.nodeIndex = nodeIndex
+        self.nodeNames = nodeNames
+        self.nodeAddresses = nodeAddresses
+        self.size = size
+        self.plan = plan
+        self.store = store
+        self.directory = directory
+        self.environment = environment
+        self.overrides = overrides
+        self.labelsOutput = labelsOutput
+        self.graceMilliseconds = graceMilliseconds
+    }
+}
+
+/// One process to start.
+package struct Launch: Equatable, Sendable {
+    package var arguments: [[UInt8]]
+    /// Set over the job's environment for this process.
+    package var environment: [[UInt8]]
+    /// The rank this process is itself, -1 when it is none (a launcher, a remote command).
+    package var rank: Int
+    package var takesInput: Bool
+
+    package init(arguments: [[UInt8]], environment: [[UInt8]] = [], rank: Int = -1, takesInput: Bool = false) {
+        self.arguments = arguments
+        self.environment = environment
+        self.rank = rank
+        self.takesInput = takesInput
+    }
+}

@@ -1,0 +1,275 @@
+import Diagnostics
+import JobModel
+
+/// The life of one parallel job as a pure function: an event in, effects out.
+///
+///     joining ──all ready──▶ running ──first failure, end, cancel──▶ ending ──all nodes empty──▶ ended
+///
+/// It knows no socket, no process and no clock: times come in with the events. What happens first
+/// decides the job's outcome; everything later is consequence.
+package struct JobStateMachine: Sendable {
+    package enum Phase: Equatable, Sendable { case joining, running, ending, ended }
+
+    package enum Event: Equatable, Sendable {
+        /// The node's agent has connected and proved itself.
+        case agentJoined(node: Int)
+        /// Its container stands.
+        case agentReady(node: Int)
+        /// It cannot do its part.
+        case agentFailed(node: Int, Diagnostic)
+        /// Nothing of the job is left there; `unkillable` processes ignored KILL.
+        case agentEmpty(node: Int, unkillable: Int)
+        /// Its connection broke or it fell silent.
+        case agentLost(node: Int)
+        /// The command that started the agents ended, having said `said`.
+        case fanOutExited(ExitStatus, said: String)
+        case rankStarted(rank: Int)
+        case rankExited(rank: Int, ExitStatus)
+        /// A rank could not run: `code` is the job's exit code then.
+        case rankRefused(rank: Int, code: Int32, Diagnostic)
+        /// mpirun, mpiexec or the ranks' srun ended.
+        case launcherExited(ExitStatus)
+        /// The job cannot be started as asked, seen after the nodes were ready.
+        case refused(code: Int32, Diagnostic)
+        case interrupted
+        case terminated(signal: Int32)
+        case timePassed
+    }
+
+    package enum Effect: Equatable, Sendable {
+        /// Everybody is there: tell the agents what to prepare.
+        case prepare
+        /// Everybody is ready: start the ranks.
+        case begin
+        case stop(graceMilliseconds: Int)
+        /// One line about the job's own end.
+        case announce(String)
+        case report(Diagnostic)
+        /// Ranks' states and what the next Ctrl-C does.
+        case showState
+        /// Agents may still be on their way: end the command that starts them.
+        case endFanOut
+        case finish(code: Int32)
+    }
+
+    package struct Setup: Sendable {
+        package var map: TaskMap
+        /// A launcher (mpirun, srun) starts the ranks; otherwise the agents do.
+        package var hasLauncher: Bool
+        package var graceMilliseconds: Int
+        package var joinTimeoutMilliseconds: Int
+        package init(map: TaskMap, hasLauncher: Bool, graceMilliseconds: Int, joinTimeoutMilliseconds: Int) {
+            self.map = map
+            self.hasLauncher = hasLauncher
+            self.graceMilliseconds = graceMilliseconds
+            self.joinTimeoutMilliseconds = joinTimeoutMilliseconds
+        }
+    }
+
+    package private(set) var phase = Phase.joining
+    /// May be corrected before the job begins: which launcher is known when the images were looked into.
+    package var setup: Setup
+    private var joined: Set<Int> = []
+    private var ready: Set<Int> = []
+    private var empty: Set<Int> = []
+    package private(set) var started: Set<Int> = []
+    package private(set) var exits: [Int: ExitStatus] = [:]
+    private var code: Int32?
+    private var startedAt: Int
+    private var endBy: Int?
+    private var lastInterrupt: Int?
+    /// The launcher ended well but not every rank's report has arrived.
+    private var reportsDueBy: Int?
+    /// A rank died by TERM or KILL that we did not send; the launcher's own code may say more (MPI_Abort).
+    private var suspect: (rank: Int, status: ExitStatus, until: Int)?
+
+    /// A second Ctrl-C counts when it comes within this.
+    package static let interruptWindowMilliseconds = 2000
+    /// How long nodes may take beyond the grace to report that nothing is left.
+    package static let teardownMilliseconds = 10_000
+    private static let reportsMilliseconds = 2000
+    private static let suspectMilliseconds = 1000
+
+    package init(_ setup: Setup, now: Int) {
+        self.setup = setup
+        startedAt = now
+    }
+
+    private var nodeCount: Int { setup.map.nodes.count }
+    package func nodeName(_ node: Int) -> String { setup.map.nodes[node].name }
+    /// Names of nodes that have not reported ready.
+    package var missingNodes: [String] { setup.map.nodes.indices.filter { !ready.contains($0) }.map(nodeName) }
+
+    /// Takes one event. `now` is in milliseconds on a clock that only goes forward.
+    package mutating func handle(_ event: Event, now: Int) -> [Effect] {
+        switch event {
+        case .agentJoined, .agentReady, .agentFailed, .agentEmpty, .agentLost, .fanOutExited:
+            handleNodes(event, now)
+        case .rankStarted, .rankExited, .rankRefused, .launcherExited, .refused: handleRanks(event, now)
+        case .interrupted: interrupt(now)
+        case .terminated(let signal): end(ExitCode.signal(signal), [], now)
+        case .timePassed: handleTime(now)
+        }
+    }
+
+    // MARK: Nodes
+
+    private mutating func handleNodes(_ event: Event, _ now: Int) -> [Effect] {
+        switch event {
+        case .agentJoined(let node):
+            guard phase == .joining, joined.insert(node).inserted, joined.count == nodeCount else { return [] }
+            return [.prepare]
+        case .agentReady(let node):
+            guard phase == .joining, ready.insert(node).inserted, ready.count == nodeCount else { return [] }
+            phase = .running
+            return [.begin]
+        case .agentFailed(let node, let diagnostic):
+            empty.insert(node)
+            return end(ExitCode.ownFailure, [.report(diagnostic)], now)
+        case .agentEmpty(let node, let unkillable):
+            empty.insert(node)
+            var effects: [Effect] = []
+            if unkillable > 0 {
+                effects.append(.announce("\(unkillable) unkillable processes on \(nodeName(node))"))
+            }
+            // An agent that ends unasked was told to by the batch system.
+            if code == nil { return end(ExitCode.ownFailure, effects + [.report(lost(node, "was ended"))], now) }
+            return effects + finishIfEmpty()
+        case .agentLost(let node):
+            if phase == .ended || empty.contains(node) { return [] }
+            empty.insert(node)
+            if code == nil { return end(ExitCode.ownFailure, [.report(lost(node, "connection lost"))], now) }
+            return finishIfEmpty()
+        case .fanOutExited(let status, let said):
+            guard phase == .joining, code == nil else { return finishIfEmpty() }
+            return end(ExitCode.ownFailure, [.report(fanOutFailure(status, said))], now)
+        default: return []
+        }
+    }
+
+    private func lost(_ node: Int, _ how: String) -> Diagnostic {
+        Diagnostic(
+            DiagnosticCode("node-lost"), nodeName(node), reasons: ["the job's agent there \(how)"],
+            remedies: ["squeue and sinfo -N show whether the node or the job was taken away"])
+    }
+
+    private func fanOutFailure(_ status: ExitStatus, _ said: String) -> Diagnostic {
+        Diagnostic(
+            DiagnosticCode("agents-not-started"), HostList(missingNodes).description,
+            reasons: ["the command that starts the agents \(status)"] + (said.isEmpty ? [] : [said]),
+            remedies: ["srun -N \(nodeCount) hostname"])
+    }
+
+    // MARK: Ranks
+
+    private mutating func handleRanks(_ event: Event, _ now: Int) -> [Effect] {
+        switch event {
+        case .rankStarted(let rank):
+            started.insert(rank)
+            return []
+        case .rankExited(let rank, let status): return rankExited(rank, status, now)
+        case .rankRefused(let rank, let code, let diagnostic):
+            exits[rank] = .exited(code)
+            return self.code == nil ? end(code, [.report(diagnostic)], now) : []
+        case .launcherExited(let status): return launcherExited(status, now)
+        case .refused(let code, let diagnostic): return end(code, [.report(diagnostic)], now)
+        default: return []
+        }
+    }
+
+    private mutating func rankExited(_ rank: Int, _ status: ExitStatus, _ now: Int) -> [Effect] {
+        if exits[rank] == nil { exits[rank] = status }
+        guard code == nil else { return [] }
+        if status.isSuccess {
+            let allDone = exits.count == setup.map.size
+            return allDone && (!setup.hasLauncher || reportsDueBy != nil) ? end(0, [], now) : []
+        }
+        if setup.hasLauncher, status == .signaled(9) || status == .signaled(15) {
+            if suspect == nil { suspect = (rank, status, now + Self.suspectMilliseconds) }
+            return []
+        }
+        return blame(rank, status, now)
+    }
+
+    private mutating func blame(_ rank: Int, _ status: ExitStatus, _ now: Int) -> [Effect] {
+        let place = setup.map.place(of: rank).map { " on \(nodeName($0.node))" } ?? ""
+        return end(status.code, [.announce("rank \(rank)\(place) \(status)")], now)
+    }
+
+    private mutating func launcherExited(_ status: ExitStatus, _ now: Int) -> [Effect] {
+        guard code == nil else { return [] }
+        if status.isSuccess {
+            if let suspect { return blame(suspect.rank, suspect.status, now) }
+            if exits.count == setup.map.size { return end(0, [], now) }
+            reportsDueBy = now + Self.reportsMilliseconds
+            return []
+        }
+        if let suspect, status.code >= 124 { return blame(suspect.rank, suspect.status, now) }
+        let what = started.isEmpty ? "the MPI launcher \(status) before any rank ran" : "the MPI launcher \(status)"
+        return end(status.code, [.announce(what)], now)
+    }
+
+    // MARK: The end
+
+    private mutating func end(_ code: Int32, _ effects: [Effect], _ now: Int) -> [Effect] {
+        guard self.code == nil else { return finishIfEmpty() }
+        let wasJoining = phase == .joining
+        self.code = code
+        phase = .ending
+        endBy = now + setup.graceMilliseconds + Self.teardownMilliseconds
+        // Agents that have not come yet will find nobody; those that have clean up.
+        for node in setup.map.nodes.indices where wasJoining && !joined.contains(node) { empty.insert(node) }
+        return effects + [.stop(graceMilliseconds: setup.graceMilliseconds)] + (wasJoining ? [.endFanOut] : [])
+            + finishIfEmpty()
+    }
+
+    private mutating func finishIfEmpty() -> [Effect] {
+        guard phase == .ending, let code, empty.count == nodeCount else { return [] }
+        phase = .ended
+        return [.finish(code: code)]
+    }
+
+    private mutating func interrupt(_ now: Int) -> [Effect] {
+        defer { lastInterrupt = now }
+        if phase == .ending { return [.stop(graceMilliseconds: 0)] }
+        guard let lastInterrupt, now - lastInterrupt <= Self.interruptWindowMilliseconds else { return [.showState] }
+        return end(ExitCode.signal(2), [.announce("cancelled; Ctrl-C again kills at once")], now)
+    }
+
+    private mutating func handleTime(_ now: Int) -> [Effect] {
+        switch phase {
+        case .joining:
+            guard now - startedAt >= setup.joinTimeoutMilliseconds else { return [] }
+            let missing = missingNodes
+            let diagnostic = Diagnostic(
+                DiagnosticCode("join-timeout"), HostList(missing).description,
+                reasons: [
+                    "\(missing.count) of \(nodeCount) nodes did not join within \(setup.joinTimeoutMilliseconds / 1000) s"
+                ],
+                remedies: ["srun -w \(HostList(missing).description) hostname", "--join-timeout SECONDS waits longer"])
+            return end(ExitCode.ownFailure, [.report(diagnostic)], now)
+        case .running:
+            if let suspect, now >= suspect.until { return blame(suspect.rank, suspect.status, now) }
+            if let reportsDueBy, now >= reportsDueBy { return unreported(now) }
+            return []
+        case .ending:
+            guard let endBy, now >= endBy, let code else { return [] }
+            phase = .ended
+            let silent = setup.map.nodes.indices.filter { !empty.contains($0) }.map(nodeName)
+            return [
+                .announce("no word from \(HostList(silent).description) that all processes ended"), .endFanOut,
+                .finish(code: code),
+            ]
+        case .ended: return []
+        }
+    }
+
+    /// The launcher says all is well but ranks never presented themselves.
+    private mutating func unreported(_ now: Int) -> [Effect] {
+        if !started.isEmpty { return end(0, [], now) }
+        let diagnostic = Diagnostic(
+            DiagnosticCode("mpi-mismatch"), "the MPI launcher", reasons: ["ended without having started a rank"],
+            remedies: ["--launcher direct starts the command without MPI"])
+        return end(ExitCode.ownFailure, [.report(diagnostic)], now)
+    }
+}

@@ -1,0 +1,37 @@
+import JobModel
+
+/// The argument lists trireme gives Slurm's commands (srun(1), salloc(1)).
+package enum SlurmCommands {
+    /// One `command` on each of `nodes`, once.
+    ///
+    /// `--overlap` lets the step share processors with the step we may stand in and with the
+    /// ranks; `-K` ends the step when one agent dies; bindings would pin every rank to the agent's core.
+    package static func fanOut(nodes: [String], jobID: String, command: [String]) -> [String] {
+        [
+            "srun", "--jobid=\(jobID)", "-K", "-N", "\(nodes.count)", "-n", "\(nodes.count)",
+            "--ntasks-per-node=1", "--nodelist=\(HostList(nodes).description)", "--mpi=none", "--overlap",
+            "--cpu-bind=none", "--mem=0", "--input=none", "--unbuffered", "--quiet",
+        ] + command
+    }
+
+    /// The ranks of `map`, started by Slurm, each joining its node's container.
+    package static func ranks(
+        map: TaskMap, jobID: String, processManagement: ProcessManagement, labelsOutput: Bool, command: [String]
+    ) -> [String] {
+        let mostTasks = map.nodes.map(\.tasks).max() ?? 1
+        return [
+            "srun", "--jobid=\(jobID)", "-K", "-N", "\(map.nodes.count)", "-n", "\(map.size)",
+            "--ntasks-per-node=\(mostTasks)", "--nodelist=\(HostList(map.nodes.map(\.name)).description)",
+            "--mpi=\(processManagement.rawValue)", "--overlap", "--cpu-bind=none", "--mem=0", "--quiet",
+        ] + (labelsOutput ? ["--label"] : []) + command
+    }
+
+    /// `command` inside a fresh allocation that ends with it.
+    package static func allocation(for request: ResourceRequest, command: [String]) -> [String] {
+        var words = ["salloc", "-Q"]
+        if let nodes = request.nodes { words += ["-N", "\(nodes)"] }
+        if let tasks = request.tasks { words += ["-n", "\(tasks)"] }
+        if let perNode = request.tasksPerNode { words += ["--ntasks-per-node=\(perNode)"] }
+        return words + command
+    }
+}

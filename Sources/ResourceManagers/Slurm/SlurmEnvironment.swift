@@ -1,0 +1,47 @@
+import Diagnostics
+import JobModel
+
+/// Reads the variables sbatch, salloc and srun set (sbatch(1), "OUTPUT ENVIRONMENT VARIABLES").
+package enum SlurmEnvironment {
+    package static func allocation(_ environment: (String) -> String?) throws(Diagnostic) -> Allocation? {
+        guard let id = environment("SLURM_JOB_ID") ?? environment("SLURM_JOBID"),
+            let list = environment("SLURM_JOB_NODELIST") ?? environment("SLURM_NODELIST")
+        else { return nil }
+        let names: [String]
+        do throws(HostList.Failure) { names = try HostList(parsing: list).names } catch {
+            throw Diagnostic(
+                DiagnosticCode("allocation-unreadable"), "SLURM_JOB_NODELIST='\(list)'",
+                reasons: ["not a host list"], remedies: ["scontrol show job \(id)"])
+        }
+        let tasks = try counts("SLURM_TASKS_PER_NODE", for: names.count, environment)
+        let processors = try counts("SLURM_JOB_CPUS_PER_NODE", for: names.count, environment)
+        let perTask = environment("SLURM_CPUS_PER_TASK").flatMap(Int.init).map { max(1, $0) } ?? 1
+        let nodes = names.indices.map { index in
+            // Asked for with -N alone, Slurm says one task per node though all its processors are ours.
+            let byProcessors = (processors.map { $0[index] } ?? 0) / perTask
+            return Allocation.Node(name: names[index], slots: max(tasks.map { $0[index] } ?? 1, byProcessors))
+        }
+        return Allocation(system: "slurm", jobID: id, nodes: nodes)
+    }
+
+    private static func counts(
+        _ name: String, for nodes: Int, _ environment: (String) -> String?
+    ) throws(Diagnostic) -> [Int]? {
+        guard let text = environment(name) else { return nil }
+        guard let counts = CountsPerNode(parsing: text)?.counts else {
+            throw Diagnostic(
+                DiagnosticCode("allocation-unreadable"), "\(name)='\(text)'", reasons: ["not a list of counts"])
+        }
+        // Inside a step srun overwrites SLURM_TASKS_PER_NODE with the step's own, which may cover fewer nodes.
+        guard counts.count >= nodes else { return nil }
+        return counts
+    }
+
+    /// True in every process of a step but the first: `srun -n 4 trireme run -n 4 …` means one job, not four.
+    package static func isFollower(_ environment: (String) -> String?) -> Bool {
+        guard let tasks = environment("SLURM_STEP_NUM_TASKS").flatMap(Int.init), tasks > 1,
+            let rank = environment("SLURM_PROCID").flatMap(Int.init)
+        else { return false }
+        return rank > 0
+    }
+}
