@@ -1,0 +1,71 @@
+# Trireme: containers on HPC machines without root. `make` alone says what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build try test test-full images images-full bench fmt check clean install
+# One step at a time: each uses all cores itself.
+.NOTPARALLEL:
+
+PREFIX ?= /usr/local
+PROGRAMS := trireme trireme-cli trireme-agent
+BIN := $(CURDIR)/.build/bin
+IMAGES := $(CURDIR)/.try/images
+# Fully static: one file runs in any image and on any distribution.
+STATIC := -c release --static-swift-stdlib -Xswiftc -static-executable -Xlinker -s -Xlinker --gc-sections
+
+# The backtracer would hold a crashed test's pipes open.
+export SWIFT_BACKTRACE := enable=no
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## the three programs, static, in .build/bin
+	@Scripts/install-dependencies
+	swift build $(STATIC) --product trireme
+	swift build $(STATIC) --product trireme-cli
+	swift build $(STATIC) --product trireme-agent
+	@mkdir -p $(BIN)
+	@for program in $(PROGRAMS); do install -m 755 .build/release/$$program $(BIN)/.$$program.new; mv $(BIN)/.$$program.new $(BIN)/$$program; done
+
+images: ## the images of Recipes/, in .try/images
+	@Scripts/install-dependencies
+	@Scripts/build-images $(IMAGES)
+
+images-full:
+	@Scripts/install-dependencies
+	@Scripts/build-images $(IMAGES) --all
+
+try: ## a real MPI job, in containers, on a rootless Slurm cluster (about a minute once built)
+	@Scripts/try
+
+test: build images ## every test but the long ones
+	TRIREME_BIN=$(BIN) TRIREME_TEST_IMAGES=$(IMAGES) swift test
+
+test-full: build images-full ## every test, and the examples
+	TRIREME_BIN=$(BIN) TRIREME_TEST_IMAGES=$(IMAGES) TRIREME_TEST_FULL=1 swift test
+	TRIREME_BIN=$(BIN) TRIREME_TEST_IMAGES=$(IMAGES) Examples/openfoam/run
+
+bench: build images ## speed and memory against other tools, in the same run
+	@Scripts/install-dependencies --bench
+	@Benchmarks/run $(BIN) $(IMAGES)
+
+fmt: ## formats the sources
+	swift format --in-place --recursive --parallel Package.swift Sources Tests
+
+check: ## format, the tree's own rules, shell scripts
+	swift format lint --strict --recursive --parallel Package.swift Sources Tests
+	@for script in Scripts/* Benchmarks/run Examples/*/run .ci/run; do bash -n $$script; done
+	swift test --filter TidyTests
+
+clean: ## removes what was built
+	rm -rf .build .try
+
+install: build ## installs into PREFIX (default /usr/local); the directory can be moved later
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/trireme
+	install -m 755 $(addprefix $(BIN)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 LICENSE README.md CHANGELOG.md $(DESTDIR)$(PREFIX)/share/doc/trireme
+	cp -r Documentation $(DESTDIR)$(PREFIX)/share/doc/trireme/
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(BIN)/trireme-cli --generate-completion-script bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/trireme
+	$(BIN)/trireme-cli --generate-completion-script zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_trireme
+	$(BIN)/trireme-cli --generate-completion-script fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/trireme.fish
