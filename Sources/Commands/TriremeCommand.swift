@@ -9,7 +9,10 @@ package struct TriremeCommand: ParsableCommand {
         commandName: "trireme",
         abstract: "Containers on HPC machines: run, images, jobs and virtual clusters, without root.",
         version: "trireme " + triremeVersion,
-        subcommands: [RunCommand.self, ImageCommand.self, ImageLoad.self, ImagesShortcut.self, RemoveImageShortcut.self, ClusterCommand.self, ExplainCommand.self])
+        subcommands: [
+            RunCommand.self, ImageCommand.self, ImageLoad.self, ImagesShortcut.self, RemoveImageShortcut.self,
+            ClusterCommand.self, DoctorCommand.self, ExplainCommand.self,
+        ])
 
     package init() {}
 

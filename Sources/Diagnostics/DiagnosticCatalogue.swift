@@ -22,5 +22,8 @@ package enum DiagnosticCatalogue {
         Entry(
             "unknown-code", "the word given to 'trireme explain' is not an error code",
             "Codes stand in brackets at the end of an error's first line."),
+        Entry(
+            "program-directory", "trireme cannot tell where it is installed",
+            "It reads /proc/self/exe; /proc must be mounted."),
     ]
 }
