@@ -90,6 +90,9 @@ let package = Package(
             name: "TestSupport", dependencies: ["CLinux", "LinuxSystem"], path: "Tests/TestSupport",
             swiftSettings: strict),
         tests("DiagnosticsTests", ["Diagnostics"]),
+        .target(name: "SeccompProbe", path: "Tests/SeccompProbe"),  // system calls behind a filter, in C
+        tests("SeccompProfileTests", ["LinuxSystem", "SeccompProbe"]),
+        tests("HostCheckTests", ["HostCheck"]),
         tests("LaunchPlanTests", ["LaunchPlan"]),
     ],
     swiftLanguageModes: [.v6]
