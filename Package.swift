@@ -46,6 +46,7 @@ let package = Package(
         target("LaunchPlan"),  // everything the kernel is told to start one container
         target("JobModel"),  // tasks, nodes, host lists, exit status
         target("SiteConfiguration", ["LinuxSystem"]),  // where state, stores and programs are
+        target("HostCheck", ["LinuxSystem", "CLinux", "SiteConfiguration"]),  // is this host ready: facts, and a judge of them
 
         // L2
         target("ContainerLaunch", ["LaunchPlan", "LinuxSystem", "CLinux"]),  // the hot path: steps, then execve
@@ -75,7 +76,7 @@ let package = Package(
             [
                 "ContainerRuntime", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "JobModel",
                 "ResourceManagers",
-                "Orchestrator", "NodeAgent", "VirtualCluster", "SiteConfiguration", "LinuxSystem", "CLinux",
+                "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration", "LinuxSystem", "CLinux",
                 "Diagnostics",
                 argumentParser,
             ]),
@@ -89,6 +90,9 @@ let package = Package(
             name: "TestSupport", dependencies: ["CLinux", "LinuxSystem"], path: "Tests/TestSupport",
             swiftSettings: strict),
         tests("DiagnosticsTests", ["Diagnostics"]),
+        .target(name: "SeccompProbe", path: "Tests/SeccompProbe"),  // system calls behind a filter, in C
+        tests("SeccompProfileTests", ["LinuxSystem", "SeccompProbe"]),
+        tests("HostCheckTests", ["HostCheck"]),
         tests("LaunchPlanTests", ["LaunchPlan"]),
         tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan", "LinuxSystem", "CLinux"]),
         tests("IntegrationTests", ["LaunchPlan"]),

@@ -106,9 +106,12 @@ int linux_capset_none(void) {
     memset(data, 0, sizeof data);
     return (int)syscall(SYS_capset, &header, data);
 }
-int linux_seccomp_filter(const void *filter, unsigned short count) {
+int linux_seccomp_filter_flags(const void *filter, unsigned short count, unsigned flags) {
     struct sock_fprog program = {count, (struct sock_filter *)filter};
-    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
+    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+}
+int linux_seccomp_filter(const void *filter, unsigned short count) {
+    return linux_seccomp_filter_flags(filter, count, 0);
 }
 
 int linux_pivot_root(const char *new_root, const char *put_old) {

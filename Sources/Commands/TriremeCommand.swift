@@ -11,7 +11,7 @@ package struct TriremeCommand: ParsableCommand {
         version: "trireme " + triremeVersion,
         subcommands: [
             RunCommand.self, ImageCommand.self, ImageLoad.self, ImagesShortcut.self, RemoveImageShortcut.self,
-            ClusterCommand.self, ExplainCommand.self,
+            ClusterCommand.self, DoctorCommand.self, ExplainCommand.self,
         ])
 
     package init() {}

@@ -53,5 +53,8 @@ package enum DiagnosticCatalogue {
             "no-user-namespaces", "the kernel refuses this user new user namespaces",
             "See sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and "
                 + "kernel.apparmor_restrict_unprivileged_userns; inside a container they must be allowed from outside."),
+        Entry(
+            "program-directory", "trireme cannot tell where it is installed",
+            "It reads /proc/self/exe; /proc must be mounted."),
     ]
 }

@@ -42,6 +42,7 @@ int linux_status_stopped(int status);
 int linux_capset_none(void);
 /// `filter` is an array of `count` struct sock_filter (seccomp(2)).
 int linux_seccomp_filter(const void *filter, unsigned short count);
+int linux_seccomp_filter_flags(const void *filter, unsigned short count, unsigned flags);
 
 // Mounts.
 int linux_pivot_root(const char *new_root, const char *put_old);   // pivot_root(2)
