@@ -95,12 +95,16 @@ package struct LaunchDiagnosis {
                 code: "root-refused", subject: image, reason: "cannot make the image the root directory",
                 hint: "trireme doctor")
         case .makeMountPoint, .attachMount, .writeFile: mountWords
-        case .sealRoot: Words(code: "root-refused", subject: image, reason: "cannot make the root read-only")
+        case .sealRoot:
+            Words(
+                code: "root-refused", subject: image, reason: "cannot make the root read-only",
+                hint: "trireme doctor")
         case .enterDirectory:
             Words(
                 code: "workdir-missing", reason: "cannot start in this directory of the container",
                 hint: "choose another with -w DIR")
-        case .dropPrivileges: Words(code: "privileges-kept", reason: "cannot give up privileges")
+        case .dropPrivileges:
+            Words(code: "privileges-kept", reason: "cannot give up privileges", hint: "trireme doctor")
         case .findCommand: notFoundWords
         case .execute: notExecutableWords
         case .handOver:
@@ -111,7 +115,7 @@ package struct LaunchDiagnosis {
     }
 
     private var commandLineWords: Words {
-        var words = Words(code: "usage", reason: "not understood", namesErrno: false)
+        var words = Words(code: "usage", reason: "not understood", namesErrno: false, hint: "trireme help run")
         guard let option = failure.detail else { return words }
         if isEqual(option, "--bind") {
             words.reason = "not a bind"
@@ -151,7 +155,7 @@ package struct LaunchDiagnosis {
     }
 
     private var mountWords: Words {
-        var words = Words(code: "mount-refused", reason: "cannot mount here in the container", more: nil)
+        var words = Words(code: "mount-refused", reason: "cannot mount here in the container", hint: "trireme doctor")
         if failure.detail != nil, failure.errno == EBUSY {
             words.reason = "a protected place of the container: / /proc and /sys cannot be covered"
             words.namesErrno = false
@@ -166,6 +170,7 @@ package struct LaunchDiagnosis {
             words.hint = "inside a directory of the host the destination must exist: create it there first"
         case ENOTDIR:
             words.reason = "a directory can only be mounted on a directory, a file on a file"
+            words.hint = "choose a destination of the same kind as the source"
         default: break
         }
         return words
@@ -184,7 +189,7 @@ package struct LaunchDiagnosis {
     }
 
     private var notExecutableWords: Words {
-        var words = Words(code: "command-not-executable")
+        var words = Words(code: "command-not-executable", hint: "trireme shell IMAGE shows what is there")
         if let why = failure.detail {
             words.reason = "found, but it cannot be executed: "
             words.more = why

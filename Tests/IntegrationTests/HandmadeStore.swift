@@ -18,10 +18,9 @@ final class HandmadeStore: Sendable {
     init() throws {
         directory = try TemporaryDirectory()
         let probe = directory.path + "/probe"
-        let source = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path + "/../Probe/probe.c"
-        let built = try runProgram(["cc", "-O1", "-static", source, "-o", probe])
-        guard built.status == 0 else { throw Failed(what: built.errorText) }
         let files = FileManager.default
+        try Self.probe.get().write(to: URL(fileURLWithPath: probe))
+        try files.setAttributes([.posixPermissions: 0o755], ofItemAtPath: probe)
         for made in ["layers/base/bin", "layers/base/etc", "layers/base/srv", "layers/second/bin", "plans", "tmp"] {
             try files.createDirectory(atPath: path + "/" + made, withIntermediateDirectories: true)
         }
@@ -99,6 +98,16 @@ final class HandmadeStore: Sendable {
         var head = try Data(contentsOf: URL(fileURLWithPath: program)).prefix(4096)
         head[18] = head[18] == 183 ? 62 : 183
         return head
+    }
+
+    /// The static probe, built once per test run; the directory it was built in is gone again.
+    private static let probe = Result {
+        let workshop = try TemporaryDirectory()
+        let built = workshop.path + "/probe"
+        let source = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path + "/../Probe/probe.c"
+        let run = try runProgram(["cc", "-O1", "-static", source, "-o", built])
+        guard run.status == 0 else { throw Failed(what: run.errorText) }
+        return try Data(contentsOf: URL(fileURLWithPath: built))
     }
 
     struct Failed: Error { var what: String }
