@@ -96,6 +96,9 @@ let package = Package(
         tests("LaunchPlanTests", ["LaunchPlan"]),
         tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan", "LinuxSystem", "CLinux"]),
         tests("IntegrationTests", ["LaunchPlan"]),
+        tests("OCIModelTests", ["OCIModel"]),
+        tests("ImageFormatsTests", ["ImageFormats", "LinuxSystem", "CLinux"]),
+        tests("ContainerRuntimeTests", ["ContainerRuntime", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan"]),
     ],
     swiftLanguageModes: [.v6]
 )
