@@ -29,12 +29,17 @@ package struct ClusterCreation {
         case done(String)
         case failed(String)
         case waiting(String)
+        /// A line of a failing daemon's log.
+        case logLine(String)
     }
 
     /// Ends with the cluster ready: every node idle as slurmctld sees it.
     package func run() throws(Diagnostic) -> ClusterRecord {
         let name = specification.name
         try refuseExisting()
+        // Until the start is complete or undone: a second Ctrl-C must not stop the undoing.
+        let interrupts = InterruptWatch()
+        defer { interrupts.restore() }
         let lock = try registry.lock(name)
         try refuseExisting()
         try cleanDead()
@@ -45,7 +50,7 @@ package struct ClusterCreation {
         }
         var start = ClusterStart(specification: specification, directory: registry.path(name), progress: progress)
         do throws(Diagnostic) {
-            try start.follow(started)
+            try start.follow(started, interrupts)
             let record = try record(started, start)
             try put(record)
             var byte: UInt8 = 1
@@ -114,7 +119,7 @@ package struct ClusterCreation {
 
     private func start() throws(Diagnostic) -> StartedSupervisor {
         do throws(SyscallError) {
-            let path = registry.path(specification.name)
+            let path = try Self.realPath(registry.path(specification.name))
             let state = try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY)
             let reports = try PipeEnds()
             let lifeline = try PipeEnds()
@@ -132,6 +137,12 @@ package struct ClusterCreation {
         } catch {
             throw namespaceFailure(error)
         }
+    }
+
+    private static func realPath(_ path: String) throws(SyscallError) -> String {
+        guard let resolved = realpath(path, nil) else { throw SyscallError("realpath", path) }
+        defer { free(resolved) }
+        return String(cString: resolved)
     }
 
     private func namespaceFailure(_ error: SyscallError) -> Diagnostic {

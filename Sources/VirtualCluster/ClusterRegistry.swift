@@ -221,5 +221,7 @@ extension DiagnosticCode {
     package static let clusterInvalid = DiagnosticCode("cluster-invalid")
     package static let nodeNotFound = DiagnosticCode("node-not-found")
     package static let nodeImageUnfit = DiagnosticCode("node-image-unfit")
+    package static let commandNotFound = DiagnosticCode("command-not-found")
+    package static let commandNotExecutable = DiagnosticCode("command-not-executable")
     package static let noUserNamespaces = DiagnosticCode("no-user-namespaces")
 }

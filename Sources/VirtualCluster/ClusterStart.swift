@@ -44,9 +44,9 @@ struct ClusterStart {
     }
 
     /// Returns when all nodes are idle; throws what failed first.
-    mutating func follow(_ started: ClusterCreation.StartedSupervisor) throws(Diagnostic) {
-        let interrupts = InterruptWatch()
-        defer { interrupts.restore() }
+    mutating func follow(
+        _ started: ClusterCreation.StartedSupervisor, _ interrupts: InterruptWatch
+    ) throws(Diagnostic) {
         let deadline = Self.monotonicMilliseconds() + Int64(specification.timeoutSeconds) * 1000
         var nextWaitLine = Self.monotonicMilliseconds() + 3000
         var buffer = [UInt8](repeating: 0, count: ClusterReport.byteCount * 32)
@@ -67,7 +67,7 @@ struct ClusterStart {
                 throw failure("interrupted", ["signal \(interrupts.taken())"], code: .clusterStartFailed)
             }
             let n = read(started.reports, &buffer, buffer.count)
-            if n <= 0 { throw failure("the supervisor ended", ["see its last lines"], log: "supervisor") }
+            if n <= 0 { throw failure("the supervisor ended", [], log: "supervisor") }
             for start in stride(from: 0, to: n, by: ClusterReport.byteCount) {
                 if let report = ClusterReport(bytes: Array(buffer[start..<(start + ClusterReport.byteCount)])) {
                     try take(report)
@@ -147,7 +147,9 @@ struct ClusterStart {
                 sentence, [], code: isNamespace ? .noUserNamespaces : .clusterStartFailed,
                 remedies: isNamespace ? Self.namespaceRemedies : [])
         }
-        return failure("node \(ClusterNode(index: report.node).name)", [sentence])
+        return failure(
+            "node \(ClusterNode(index: report.node).name)", [sentence],
+            remedies: report.value == ENOSPC ? ["make space on the file system of \(directory)"] : [])
     }
 
     /// - Parameter log: the log whose last lines say more, without its suffix.
@@ -155,14 +157,16 @@ struct ClusterStart {
         _ what: String, _ reasons: [String], log: String? = nil, code: DiagnosticCode = .clusterStartFailed,
         remedies: [String] = []
     ) -> Diagnostic {
-        var more = remedies
+        var reasons = [what] + reasons
         if let log {
-            let lines = ClusterLog.lastLines(of: "\(directory)/logs/\(log).log", count: 8)
-            more = ["last lines of \(log):"] + lines.map { "  " + $0 } + more
+            let lines = ClusterLog.lastLines(of: "\(directory)/logs/\(log).log", count: 10)
+            if !lines.isEmpty { progress(.logLine("last lines of \(log).log:")) }
+            for line in lines { progress(.logLine("| " + line)) }
+            if let last = lines.last { reasons.append(last) }
         }
-        if more.isEmpty || log != nil { more.append("keep the logs of a failed start with --retain") }
         return Diagnostic(
-            code, "cluster '\(specification.name)'", reasons: ["did not start", what] + reasons, remedies: more)
+            code, "cluster '\(specification.name)'", reasons: ["did not start"] + reasons,
+            remedies: remedies + ["keep the logs of a failed start with --retain"])
     }
 
     private static func monotonicMilliseconds() -> Int64 {
@@ -191,7 +195,9 @@ struct InterruptWatch {
         return read(descriptor, &info, info.count) > 0 ? Int(info[0]) : 0
     }
 
+    /// What came meanwhile is forgotten: it has been answered.
     func restore() {
+        while taken() != 0 {}
         _ = linux_sigprocmask(SIG_SETMASK, previous, nil)
         close(descriptor)
     }

@@ -92,8 +92,11 @@ struct EnteredProcess {
         execute()
         let code = errno
         say(words, Word.executeFailed, code)
-        let cause = String(cString: strerror(code))
-        let text = "trireme: \(command[0]): \(cause.prefix(1).lowercased() + cause.dropFirst())\n"
+        let cause = SyscallError("execve", errno: code).sentence
+        let text = Diagnostic(
+            code == ENOENT ? .commandNotFound : .commandNotExecutable, "command '\(command[0])'",
+            reasons: [cause], remedies: ["the command runs in the node: its image must have it"]
+        ).rendered()
         _ = text.withCString { write(2, $0, strlen($0)) }
         _exit(code == ENOENT ? ExitCode.notFound : ExitCode.notExecutable)
     }

@@ -18,16 +18,17 @@ struct NodeRoot {
 
     /// Ends with this process's root in the node. The old root is gone.
     func enter() throws(SyscallFailure) {
-        let path = spacePath
-        let space = try step("open \(path)") { open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
-        try overlay(space)
-        defer { close(space) }
         // The trees are taken while the host's paths still mean the host's files;
         // looking them up after the pivot would follow the image's symbolic links.
         var devices: [Int32] = []
         for name in Self.devices { devices.append(try tree("/dev/" + name, isRecursive: false)) }
         var binds: [Int32] = []
         for bind in specification.binds { binds.append(try tree(bind.source, isRecursive: true)) }
+
+        let path = spacePath
+        let space = try step("open \(path)") { open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+        defer { close(space) }
+        try overlay(space)
 
         try step("enter the node's root") { chdir("\(descriptorPath(space))/\(node.name)/root") }
         try step("pivot_root") { linux_pivot_root(".", ".") }
@@ -37,6 +38,7 @@ struct NodeRoot {
         for (bind, tree) in zip(specification.binds, binds) {
             try makeDirectories(bind.destination)
             try attach(tree, bind.destination, isFile: false)
+            hideSpace(below: bind)
         }
         // A new proc needs a fully visible old one in this namespace (mount_too_revealing),
         // so the old root goes only now. pivot_root(2): "." is the old root, stacked on the new.
@@ -51,6 +53,13 @@ struct NodeRoot {
         let lower = (["\(descriptorPath(space))/common"] + specification.layers).joined(separator: ":")
         let options = "lowerdir=\(lower),upperdir=\(own)/upper,workdir=\(own)/work,userxattr"
         try step("mount the node's overlay") { linux_mount("overlay", own + "/root", "overlay", 0, options) }
+    }
+
+    /// A bound home directory brings the cluster's tmpfs along: no node's business.
+    private func hideSpace(below bind: ClusterSpecification.Bind) {
+        if spacePath.hasPrefix(bind.source + "/") {
+            _ = linux_umount2(bind.destination + spacePath.dropFirst(bind.source.count), MountTree.detach)
+        }
     }
 
     private func descriptorPath(_ descriptor: Int32) -> String { "/proc/self/fd/\(descriptor)" }

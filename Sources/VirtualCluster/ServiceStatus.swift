@@ -60,22 +60,21 @@ enum ListeningPorts {
     }
 }
 
-/// Whether munged takes requests.
+/// Whether munged takes requests, by the same way of looking.
 enum MungeSocket {
     private static let path = "/run/munge/munge.socket.2"
 
     static var accepts: Bool {
-        if access(path, F_OK) != 0 { return false }
-        let socket = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        if socket < 0 { return false }
-        defer { close(socket) }
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-        return withUnsafePointer(to: &address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(socket, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0
-            }
+        guard let file = try? OwnedDescriptor.open("/proc/self/net/unix", O_RDONLY), let bytes = try? file.readAll()
+        else { return false }
+        return listens(table: String(decoding: bytes, as: UTF8.self), path: path)
+    }
+
+    /// Column 4 holds the flags, 00010000 is `__SO_ACCEPTCON`; the last is the path. unix(7)
+    static func listens(table: String, path: String) -> Bool {
+        table.split(separator: "\n").contains { line in
+            let words = line.split(separator: " ")
+            return words.count > 7 && words[3] == "00010000" && words[7] == path
         }
     }
 }

@@ -23,7 +23,7 @@ package struct SlurmConfiguration: Equatable, Sendable {
 
     package var text: String {
         let nodes = nodeCount == 1 ? "n1" : "n[1-\(nodeCount)]"
-        return """
+        let own = """
             # Written by trireme for this virtual cluster; man 5 slurm.conf
             ClusterName=\(clusterName)
             SlurmctldHost=ctl
@@ -59,7 +59,17 @@ package struct SlurmConfiguration: Equatable, Sendable {
             NodeName=\(nodes) CPUs=\(cpusPerNode) RealMemory=\(memoryPerNodeMiB) State=UNKNOWN
             PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
-            """ + settings.map { $0 + "\n" }.joined()
+            """
+        // A key that is given replaces ours: slurm.conf may name most keys only once.
+        let given = Set(settings.map(Self.key))
+        let kept = own.split(separator: "\n", omittingEmptySubsequences: false).filter { Self.key($0).isEmpty || !given.contains(Self.key($0)) }
+        return kept.joined(separator: "\n") + settings.map { $0 + "\n" }.joined()
+    }
+
+    /// The part before `=`, lower case; slurm.conf's keys have no case. Nodes and partitions may be many.
+    private static func key(_ line: some StringProtocol) -> String {
+        let key = line.prefix { $0 != "=" }.lowercased()
+        return line.contains("=") && key != "nodename" && key != "partitionname" ? key : ""
     }
 
     /// cgroup.conf(5): without this line slurmd looks for a cgroup file system and exits.

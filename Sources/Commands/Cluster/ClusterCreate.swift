@@ -39,8 +39,9 @@ struct ClusterCreate: ParsableCommand {
         let record = try ClusterCreation(
             specification: specification, registry: ClusterCommand.registry, retainsFailure: retain,
             progress: { step in
-                if isQuiet { return }
                 switch step {
+                case .logLine(let text): Output.standard.line("   \(text)", to: .progress)
+                case _ where isQuiet: break
                 case .done(let text): Output.standard.line(" ✓ \(text)", to: .progress)
                 case .failed(let text): Output.standard.line(" ✗ \(text)", to: .progress)
                 case .waiting(let text): Output.standard.line("   \(text)", to: .progress)
