@@ -1,5 +1,6 @@
 import Diagnostics
 import Glibc
+import ImageStore
 import JobModel
 import LinuxSystem
 import NodeAgent

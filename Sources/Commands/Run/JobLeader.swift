@@ -2,6 +2,7 @@ import CLinux
 import Diagnostics
 import Glibc
 import JobModel
+import LaunchPlan
 import LinuxSystem
 import NodeAgent
 import Orchestrator
@@ -80,7 +81,7 @@ final class JobLeader {
                 map: job.map, hasLauncher: rankStart.hasLauncher, graceMilliseconds: job.graceMilliseconds,
                 joinTimeoutMilliseconds: job.joinTimeoutMilliseconds), now: MonotonicTime.now())
         do throws(SyscallError) {
-            var bound = try TCPSocket.listen(port: port)
+            let bound = try TCPSocket.listen(port: port)
             self.port = bound.port
             listener = bound.takeDescriptor()
             let handled = [SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH].reduce(UInt64(0)) {
@@ -176,7 +177,7 @@ final class JobLeader {
     // MARK: Agents
 
     private func acceptStrangers() {
-        while var accepted = TCPSocket.accept(listener.raw) {
+        while let accepted = TCPSocket.accept(listener.raw) {
             guard strangers.count < Self.strangerLimit else { return }
             let handshake = Handshake(.leader, secret: secret, nonce: RandomBytes.make(Handshake.nonceBytes))
             let address = accepted.address

@@ -3,6 +3,8 @@ import Diagnostics
 import Glibc
 import ImageStore
 import JobModel
+import LaunchPlan
+import LinuxSystem
 import NodeAgent
 import ResourceManagers
 
@@ -55,10 +57,10 @@ struct MPILaunch {
 
     private func detect() throws(Diagnostic) -> DetectedMPI? {
         let command = String(decoding: job.command.first ?? [], as: UTF8.self)
-        do {
+        do throws(SyscallError) {
             // Several MPIs and a command that does not tell: what the image itself calls mpirun.
-            return try MPIDetection.detect(image: container.image, command: command)
-                ?? MPIDetection.detect(image: container.image, command: "mpirun")
+            if let found = try MPIDetection.detect(image: container.image, command: command) { return found }
+            return try MPIDetection.detect(image: container.image, command: "mpirun")
         } catch {
             throw Diagnostic(DiagnosticCode("store-unusable"), container.image.name, reasons: [error.sentence])
         }
@@ -106,10 +108,10 @@ struct MPILaunch {
         }
         let kind = try processManagement(detected)
         let program: String
-        do { program = try SiteProgram.path("trireme") } catch {
+        do throws(SyscallError) { program = try SiteProgram.path("trireme") } catch {
             throw Diagnostic(DiagnosticCode("installation"), "/proc/self/exe", reasons: [error.sentence])
         }
-        let name = container.image.record.digestName
+        let name = container.image.name
         var command = [program, "exec", "--join-agent", key]
         for entry in container.overrides { command += ["-e", String(decoding: entry, as: UTF8.self)] }
         command += ["-e", "TRIREME_AGENT=\(key)", name]

@@ -5,6 +5,7 @@ import Glibc
 import ImageStore
 import JobModel
 import LaunchPlan
+import LinuxSystem
 import NodeAgent
 import ResourceManagers
 import SiteConfiguration
@@ -45,7 +46,7 @@ struct RunRequest {
             // One job, not one per task of the step; the first task leads it.
             return 0
         }
-        let image = try ImageResolver(store: try ImageStore(locations.store)).resolve(name)
+        let image = try ImageResolver(store: ImageStore(root: locations.store)).resolve(name)
         guard isParallel else {
             throw Diagnostic(
                 DiagnosticCode("option-unknown"), name, reasons: ["the launcher did not understand the command line"],
@@ -197,7 +198,7 @@ struct RunRequest {
         }
         if options.ntasks == nil, options.nodes == nil, options.ntasksPerNode == nil { forwarded += ["-n", "1"] }
         let program: String
-        do { program = try Locations.programDirectory() + "/trireme" } catch {
+        do throws(SyscallError) { program = try Locations.programDirectory() + "/trireme" } catch {
             throw Diagnostic(DiagnosticCode("installation"), "/proc/self/exe", reasons: [error.sentence])
         }
         var environment = CallerEnvironment.entries.filter { !$0.hasPrefix("TRIREME_STORE=") }
