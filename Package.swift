@@ -93,6 +93,7 @@ let package = Package(
         .target(name: "SeccompProbe", path: "Tests/SeccompProbe"),  // system calls behind a filter, in C
         tests("SeccompProfileTests", ["LinuxSystem", "SeccompProbe"]),
         tests("HostCheckTests", ["HostCheck"]),
+        tests("TidyTests", []),  // the tree's own rules
         tests("LaunchPlanTests", ["LaunchPlan"]),
         tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan", "LinuxSystem", "CLinux"]),
         tests("IntegrationTests", ["LaunchPlan"]),

@@ -1,0 +1,72 @@
+/// Which modules each target may import: the architecture's picture as a table
+/// (Documentation/Design/architecture.md). The manifest says what is linked; this
+/// says what is allowed, so that a new arrow is a decision and not an accident.
+enum ImportRules {
+    /// Every target may use these.
+    static let common: Set<String> = ["Glibc"]
+
+    /// Targets on the hot path or with a bounded memory: no Foundation, no concurrency.
+    static let withoutFoundation: Set<String> = [
+        "CLinux", "LinuxSystem", "LaunchPlan", "ContainerLaunch", "NodeAgent", "VirtualCluster", "JobModel",
+        "ResourceManagers", "Orchestrator", "trireme", "trireme-agent",
+    ]
+    static let foundation: Set<String> = ["Foundation", "FoundationEssentials", "Dispatch", "_Concurrency"]
+
+    /// The container half knows no jobs; the job half knows no images.
+    static let containerHalf: Set<String> = [
+        "ContainerRuntime", "ImageStore", "ImageFormats", "ContainerLaunch", "OCIModel", "LaunchPlan",
+    ]
+    static let jobHalf: Set<String> = ["Orchestrator", "ResourceManagers", "JobModel"]
+
+    static let allowed: [String: Set<String>] = [
+        "Diagnostics": [],
+        "LinuxSystem": ["CLinux", "Diagnostics"],
+        "OCIModel": ["FoundationEssentials", "Diagnostics"],
+        "LaunchPlan": [],
+        "JobModel": ["Diagnostics"],
+        "SiteConfiguration": ["LinuxSystem", "Diagnostics"],
+        "ContainerLaunch": ["LaunchPlan", "LinuxSystem", "CLinux"],
+        "ImageFormats": ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics"],
+        "ResourceManagers": ["JobModel", "Diagnostics", "LinuxSystem"],
+        "ImageStore": [
+            "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics", "Crypto",
+            "FoundationEssentials",
+        ],
+        "Orchestrator": ["JobModel", "Diagnostics"],
+        "ContainerRuntime": ["ImageStore", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics"],
+        "NodeAgent": ["ContainerLaunch", "LaunchPlan", "JobModel", "LinuxSystem", "CLinux", "Diagnostics", "Crypto"],
+        "VirtualCluster": ["ImageStore", "LaunchPlan", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"],
+        "Commands": [
+            "ContainerRuntime", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "JobModel", "ResourceManagers",
+            "Orchestrator", "NodeAgent", "VirtualCluster", "SiteConfiguration", "LinuxSystem", "CLinux", "Diagnostics",
+            "ArgumentParser", "FoundationEssentials",
+        ],
+        "trireme": ["ContainerLaunch", "LaunchPlan", "LinuxSystem", "CLinux"],
+        "trireme-cli": ["Commands"],
+        "trireme-agent": ["NodeAgent", "CLinux"],
+    ]
+
+    /// The module named by an import line, if it is one.
+    static func module(importedBy line: String) -> String? {
+        var words = line.split(separator: " ")
+        while let first = words.first, first.hasPrefix("@") || first == "package" || first == "public" {
+            words.removeFirst()
+        }
+        guard words.first == "import", words.count >= 2 else { return nil }
+        let kinds: Set<Substring> = ["struct", "class", "enum", "protocol", "func", "typealias", "let", "var"]
+        let name = kinds.contains(words[1]) && words.count > 2 ? words[2] : words[1]
+        return String(name.prefix { $0 != "." })
+    }
+
+    static func violations(in file: TextFile) -> [String] {
+        guard let target = file.target, file.path.hasSuffix(".swift") else { return [] }
+        guard let allowed = allowed[target] else {
+            return ["\(file.path): target '\(target)' is not in ImportRules.allowed"]
+        }
+        return file.lines.enumerated().compactMap { number, line in
+            guard let module = module(importedBy: line) else { return nil }
+            return common.contains(module) || allowed.contains(module)
+                ? nil : "\(file.path):\(number + 1): \(target) may not import \(module)"
+        }
+    }
+}
