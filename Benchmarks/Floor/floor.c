@@ -37,8 +37,8 @@ int main(int argc, char **argv) {
     if (argc < 5) return 125;
     char buffer[8192], directory[4096], map[64];
     const char *home = getenv("HOME");
-    // The plan is read, not looked at.
-    snprintf(buffer, sizeof buffer, "%s/plans/two:latest", argv[1]);
+    // The plan, beside the prepared layer, is read but not looked at.
+    snprintf(buffer, sizeof buffer, "%s/%s/../plan", argv[1], argv[2]);
     int plan = open(buffer, O_RDONLY | O_CLOEXEC);
     CHECK("plan", plan);
     CHECK("plan", read(plan, buffer, sizeof buffer));

@@ -54,6 +54,54 @@ package enum DiagnosticCatalogue {
             "See sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and "
                 + "kernel.apparmor_restrict_unprivileged_userns; inside a container they must be allowed from outside."),
         Entry(
+            "plan-damaged", "the image's launch plan in the store cannot be read or is not a plan",
+            "Load the image again: 'trireme load -i FILE'."),
+        Entry(
+            "layer-missing", "a layer that the image's plan names is not in the store",
+            "Load the image again: 'trireme load -i FILE'."),
+        Entry(
+            "root-refused", "the kernel refused to mount the image or to make it the root directory",
+            "'trireme doctor' tries each step; overlay mounts without root need Linux 5.11 or newer."),
+        Entry(
+            "bind-source-missing", "the SRC of a bind cannot be opened on this host",
+            "SRC is a path of the host, DST one of the container: -B SRC:DST."),
+        Entry(
+            "bind-destination-missing", "the DST of a bind lies in a directory of the host and does not exist there",
+            "Create it on the host first; trireme makes mount points in the image's root only."),
+        Entry(
+            "mount-refused", "a mount cannot be attached at this place of the container",
+            "/ and what lies under /proc and /sys are protected; a file goes on a file, a directory on a directory."),
+        Entry(
+            "workdir-missing", "the start directory does not exist in the container",
+            "Choose another with -w; in a directory of the host it must exist already."),
+        Entry(
+            "privileges-kept", "a privilege could not be given up before the start of the command",
+            "This is a limit of the surrounding sandbox; 'trireme doctor' shows which."),
+        Entry(
+            "command-missing", "the image has neither ENTRYPOINT nor CMD and no command was given",
+            "Give one: 'trireme run IMAGE CMD', or 'trireme shell IMAGE'."),
+        Entry(
+            "command-not-found", "the command is not in the container's PATH, or the path does not exist there",
+            "PATH is the image's; 'trireme shell IMAGE' shows what is there."),
+        Entry(
+            "command-not-executable", "the file exists in the container, but the kernel cannot execute it",
+            "It needs execute permission, a format the kernel knows, and its loader or interpreter in the image."),
+        Entry(
+            "wrong-architecture", "the program is for another kind of processor than this host's",
+            "Load the image for this host's architecture."),
+        Entry(
+            "image-user-unknown", "'--user image' was given, and the image does not define the USER it names",
+            "Leave the option out: the command then runs under your own uid and gid."),
+        Entry(
+            "agent-unreachable", "the job's agent on this node does not answer, so its container cannot be joined",
+            "The job may be over: 'trireme ps'. An agent belongs to one node and one user."),
+        Entry(
+            "installation-incomplete", "trireme-cli is not beside trireme",
+            "Keep trireme, trireme-cli and trireme-agent in one directory: 'make install PREFIX=DIR'."),
+        Entry(
+            "usage", "an option's value was not understood",
+            "'trireme help VERB' shows each option."),
+        Entry(
             "program-directory", "trireme cannot tell where it is installed",
             "It reads /proc/self/exe; /proc must be mounted."),
     ]
