@@ -95,6 +95,8 @@ let package = Package(
         tests("HostCheckTests", ["HostCheck"]),
         tests("TidyTests", []),  // the tree's own rules
         tests("LaunchPlanTests", ["LaunchPlan"]),
+        tests("VirtualClusterTests", ["VirtualCluster", "LinuxSystem"]),
+        tests("ClusterTests", []),
         tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan", "LinuxSystem", "CLinux"]),
         tests("IntegrationTests", ["LaunchPlan"]),
         tests("OCIModelTests", ["OCIModel"]),

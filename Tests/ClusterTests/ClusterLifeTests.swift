@@ -1,0 +1,132 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Real clusters: creation, use, deletion, and every way they can end.
+@Suite(.serialized) struct ClusterLifeTests {
+    let fixture: ClusterFixture
+    init() throws { fixture = try ClusterFixture() }
+
+    @Test func fourNodesAnswer() throws {
+        let created = try fixture.create("four", nodes: 4, ["--cpus", "3", "--mem", "1G"])
+        try #require(created.status == 0, "\(created.errorText)")
+        #expect(created.outputText.isEmpty)
+        #expect(created.errorText.contains("✓ 4 of 4 nodes idle\n"))
+        #expect(created.errorText.hasSuffix("  trireme cluster exec four -- srun -N 4 hostname\n"))
+        #expect(try fixture.exec("four", "--", "sinfo", "-h", "-o", "%D %t %c %m").lines == ["4 idle 3 1024"])
+        #expect(
+            try fixture.exec("four", "--", "srun", "-N4", "hostname").lines.sorted() == ["n1", "n2", "n3", "n4"])
+        let identity = try fixture.exec("four", "--", "srun", "-N2", "id", "-u").lines
+        let expected = getuid() == 0 ? "1000" : "\(getuid())"
+        #expect(identity == [expected, expected])
+        // Nodes reach each other by name, and each has namespaces of its own.
+        let namespaces = try fixture.exec(
+            "four", "--", "srun", "-N4", "sh", "-c", "cd /proc/self/ns && readlink net pid ipc uts mnt"
+        ).lines
+        #expect(Set(namespaces).count == 20)
+    }
+
+    @Test func filesAreShared() throws {
+        let shared = try TemporaryDirectory()
+        let home = try TemporaryDirectory()
+        let created = try fixture.run(
+            ["create", "files", "--nodes", "2", "--bind", "\(shared.path):/scratch/shared"] + fixture.image,
+            environment: ["HOME": home.path])
+        try #require(created.status == 0, "\(created.errorText)")
+        let script =
+            "echo $(hostname) > /scratch/shared/$(hostname); echo $(hostname) > ~/home-$(hostname); pwd > /tmp/mine; ls /tmp/mine"
+        let run = try fixture.exec("files", "--", "srun", "-N2", "sh", "-c", script)
+        #expect(run.status == 0, "\(run.errorText)")
+        for name in ["n1", "n2"] {
+            #expect(try String(contentsOfFile: shared.path + "/" + name, encoding: .utf8) == name + "\n")
+            #expect(try String(contentsOfFile: home.path + "/home-" + name, encoding: .utf8) == name + "\n")
+        }
+        // /tmp is each node's own, and the cluster's inner tmpfs is not carried into the nodes.
+        #expect(try fixture.exec("files", "ctl", "--", "ls", "/tmp/mine").status != 0)
+        #expect(try !fixture.exec("files", "n1", "--", "cat", "/proc/self/mountinfo").outputText.contains("/space "))
+    }
+
+    @Test func twoSideBySide() throws {
+        try #require(try fixture.create("one", nodes: 2).status == 0)
+        try #require(try fixture.create("two", nodes: 3).status == 0)
+        #expect(try fixture.exec("one", "--", "srun", "-N2", "hostname").lines.sorted() == ["n1", "n2"])
+        #expect(try fixture.exec("two", "--", "srun", "-N3", "hostname").lines.sorted() == ["n1", "n2", "n3"])
+        #expect(try fixture.run(["ls", "-q"]).lines == ["one", "two"])
+        let both = try fixture.run(["delete", "one", "two"])
+        #expect(both.status == 0)
+        #expect(try fixture.run(["ls", "-q"]).lines.isEmpty)
+    }
+
+    @Test func namesTakenAndMissing() throws {
+        try #require(try fixture.create("taken", nodes: 1).status == 0)
+        let before = try fixture.status("taken").pid
+        let again = try fixture.create("taken", nodes: 1)
+        #expect(again.status == 125)
+        #expect(
+            again.errorText.contains("[cluster-exists]") && again.errorText.contains("trireme cluster delete taken"))
+        #expect(try fixture.status("taken").pid == before)
+        for arguments in [["exec", "takn", "--", "true"], ["status", "takn"], ["logs", "takn"]] {
+            let missing = try fixture.run(arguments)
+            #expect(missing.status == 125)
+            #expect(missing.errorText.contains("[cluster-not-found]") && missing.errorText.contains("'taken'"))
+        }
+        let node = try fixture.exec("taken", "n7", "--", "true")
+        #expect(node.status == 125 && node.errorText.contains("[node-not-found]"))
+        #expect(try fixture.run(["delete", "never-was"]).status == 0)
+    }
+
+    @Test func deletingLeavesNothing() throws {
+        try #require(try fixture.create("gone", nodes: 2).status == 0)
+        let status = try fixture.status("gone")
+        let namespaces = Set(([status.pid] + status.nodes.map(\.pid)).compactMap(ClusterFixture.networkNamespace))
+        #expect(namespaces.count == 4)
+        // A job that would run on, ignoring polite signals.
+        _ = try fixture.exec("gone", "--", "sbatch", "--wrap", "trap '' TERM; sleep 300")
+        #expect(ClusterFixture.processes(in: namespaces).count > 8)
+        #expect(try fixture.run(["delete", "gone"]).status == 0)
+        #expect(ClusterFixture.processes(in: namespaces).isEmpty)
+        let mounts = try String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)
+        #expect(!mounts.contains(fixture.directory.path))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: fixture.directory.path + "/trireme/clusters") == [])
+    }
+
+    @Test func killingTheSupervisorEndsAll() throws {
+        try #require(try fixture.create("shot", nodes: 2).status == 0)
+        let status = try fixture.status("shot")
+        let namespaces = Set(([status.pid] + status.nodes.map(\.pid)).compactMap(ClusterFixture.networkNamespace))
+        #expect(kill(status.pid, SIGKILL) == 0)
+        #expect(ClusterFixture.eventually { ClusterFixture.processes(in: namespaces).isEmpty })
+        #expect(try fixture.run(["ls"]).outputText.contains("stopped"))
+        let dead = try fixture.exec("shot", "--", "true")
+        #expect(dead.status == 125 && dead.errorText.contains("[cluster-stopped]"))
+        // The name is free again.
+        try #require(try fixture.create("shot", nodes: 1).status == 0)
+        #expect(try fixture.exec("shot", "--", "srun", "hostname").lines == ["n1"])
+    }
+
+    @Test func aDaemonThatDiesLaterIsSeen() throws {
+        try #require(try fixture.create("ill", nodes: 2).status == 0)
+        _ = try fixture.exec("ill", "n1", "--", "pkill", "-9", "slurmd")
+        let isSeen = try ClusterFixture.eventually {
+            try fixture.status("ill").nodes.first { $0.name == "n1" }?.services.first { $0.name == "slurmd" }?.state
+                == "killed by signal 9"
+        }
+        #expect(isSeen)
+        #expect(try fixture.exec("ill", "n1", "--", "hostname").lines == ["n1"])
+        #expect(try fixture.run(["logs", "ill", "ctl.slurmctld"]).outputText.contains("slurmctld"))
+    }
+
+    @Test func memoryPerNode() throws {
+        try #require(try fixture.create("small", nodes: 4).status == 0)
+        usleep(300_000)
+        for node in try fixture.status("small").nodes where node.name != "ctl" {
+            let namespace = try #require(ClusterFixture.networkNamespace(of: node.pid))
+            let kibibytes = ClusterFixture.processes(in: [namespace]).reduce(0) { sum, pid in
+                let text = (try? String(contentsOfFile: "/proc/\(pid)/smaps_rollup", encoding: .utf8)) ?? ""
+                let line = text.split(separator: "\n").first { $0.hasPrefix("Pss:") } ?? ""
+                return sum + (line.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0)
+            }
+            #expect(kibibytes > 0 && kibibytes <= 4096, "\(node.name): \(kibibytes) KiB")
+        }
+    }
+}
