@@ -76,7 +76,7 @@ extension HostProbe {
         if writable { options += ",upperdir=\(base)/upper,workdir=\(base)/work" }
         try mount("overlay", on: base + "/root", type: "overlay", options: options)
         if writable {
-            let path = base + "/root/file"
+            let path = "\(base)/root/file"
             _ = try OwnedDescriptor.open(path, O_CREAT | O_WRONLY, mode: 0o600)
         }
     }

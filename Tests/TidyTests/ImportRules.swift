@@ -21,7 +21,8 @@ enum ImportRules {
     static let allowed: [String: Set<String>] = [
         "Diagnostics": [],
         "LinuxSystem": ["CLinux", "Diagnostics"],
-        "OCIModel": ["FoundationEssentials", "Diagnostics"],
+        "HostCheck": ["LinuxSystem", "CLinux", "SiteConfiguration"],
+        "OCIModel": [],
         "LaunchPlan": [],
         "JobModel": ["Diagnostics"],
         "SiteConfiguration": ["LinuxSystem", "Diagnostics"],
@@ -30,15 +31,18 @@ enum ImportRules {
         "ResourceManagers": ["JobModel", "Diagnostics", "LinuxSystem"],
         "ImageStore": [
             "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics", "Crypto",
-            "FoundationEssentials",
+            "FoundationEssentials", "Synchronization",
         ],
         "Orchestrator": ["JobModel", "Diagnostics"],
-        "ContainerRuntime": ["ImageStore", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics"],
+        "ContainerRuntime": [
+            "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics",
+        ],
         "NodeAgent": ["ContainerLaunch", "LaunchPlan", "JobModel", "LinuxSystem", "CLinux", "Diagnostics", "Crypto"],
         "VirtualCluster": ["ImageStore", "LaunchPlan", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"],
         "Commands": [
             "ContainerRuntime", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "JobModel", "ResourceManagers",
-            "Orchestrator", "NodeAgent", "VirtualCluster", "SiteConfiguration", "LinuxSystem", "CLinux", "Diagnostics",
+            "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration", "LinuxSystem", "CLinux",
+            "Diagnostics",
             "ArgumentParser", "FoundationEssentials",
         ],
         "trireme": ["ContainerLaunch", "LaunchPlan", "LinuxSystem", "CLinux"],

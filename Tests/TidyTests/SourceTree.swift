@@ -26,7 +26,7 @@ struct SourceTree {
         for top in try FileManager.default.contentsOfDirectory(atPath: root).sorted()
         where !built.contains(top) && !top.hasPrefix(".build") {
             var isDirectory: ObjCBool = false
-            FileManager.default.fileExists(atPath: root + "/" + top, isDirectory: &isDirectory)
+            _ = FileManager.default.fileExists(atPath: root + "/" + top, isDirectory: &isDirectory)
             let paths =
                 isDirectory.boolValue
                 ? try FileManager.default.subpathsOfDirectory(atPath: root + "/" + top).map { top + "/" + $0 } : [top]
