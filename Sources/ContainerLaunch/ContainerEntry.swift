@@ -12,7 +12,6 @@ struct LaunchRequest {
     var environment: CStringVector
     var workingDirectory: CString?
     var entrypoint: CString?
-    var isQuiet = false
 
     init(capacity: Int) {
         binds = CStringVector.allocate(capacity: capacity + 1)

@@ -60,8 +60,7 @@ struct LaunchCommandLine {
         var index = 0
         while letters[index] != 0 {
             switch UInt8(bitPattern: letters[index]) {
-            case 0x69, 0x74: break  // i, t: the streams and the terminal are the caller's already
-            case 0x71: request.isQuiet = true
+            case 0x69, 0x74, 0x71: break  // i, t, q: streams and terminal are the caller's; nothing is printed
             case 0x42, 0x76, 0x65, 0x77:
                 let rest = letters + index + 1
                 let value: CString?
@@ -85,11 +84,7 @@ struct LaunchCommandLine {
         if isEqual(word, "writable-tmpfs") { return set(.writable) }
         if isEqual(word, "clean-env") { return set(.cleanEnvironment) }
         if isEqual(word, "no-home") { return set(.noHome) }
-        if isEqual(word, "interactive") || isEqual(word, "tty") { return true }
-        if isEqual(word, "quiet") {
-            request.isQuiet = true
-            return true
-        }
+        if isEqual(word, "interactive") || isEqual(word, "tty") || isEqual(word, "quiet") { return true }
         if let value = value(of: "bind", word) ?? value(of: "volume", word) {
             addBind(value)
         } else if let value = value(of: "env", word) {

@@ -211,7 +211,6 @@ package struct LaunchDiagnosis {
         var words = Words(code: "no-user-namespaces", subject: image, reason: "cannot make a user namespace")
         words.hint = "trireme doctor"
         switch failure.errno {
-        case EUSERS: words.hint = "too many nested user namespaces (the kernel allows 32)"
         case EPERM: words.hint = "a chroot or a security policy forbids it: run outside of it, or ask the administrator"
         case EINVAL: words.hint = "this kernel was built without user namespaces (CONFIG_USER_NS)"
         default: break
@@ -239,8 +238,8 @@ package struct LaunchDiagnosis {
         }
         guard failure.errno == ENOSPC else { return nil }
         words.reason =
-            "the limit of user or mount namespaces is reached (user.max_user_namespaces, user.max_mnt_namespaces)"
-        words.hint = "as root: raise it with sysctl -w user.max_user_namespaces=65536, or end other containers"
+            "a limit of namespaces is reached (user.max_user_namespaces, user.max_mnt_namespaces, or 32 nested ones)"
+        words.hint = "end other containers, or as root: sysctl -w user.max_user_namespaces=65536"
         return words
     }
 

@@ -90,6 +90,14 @@ import Testing
         #expect(run.status == 0)
     }
 
+    @Test func worksInsideItself() throws {
+        let trireme = store.home + "/trireme"
+        try FileManager.default.copyItem(atPath: try Programs.path("trireme"), toPath: trireme)
+        let run = try store.trireme(
+            "run", "prepared", trireme, "run", "plain", trireme, "run", "prepared", "probe", "id")
+        #expect(run.lines == ["\(getuid()) \(geteuid()) \(getgid()) \(getegid())"])
+    }
+
     @Test func theRestIsHandedOverByteForByte() throws {
         let bin = try TemporaryDirectory()
         try FileManager.default.copyItem(atPath: try Programs.path("trireme"), toPath: bin.path + "/trireme")

@@ -110,6 +110,7 @@ import Testing
             .init(source: data, destination: "/srv", isReadOnly: true),
             .init(source: "/no/such", destination: "/optional", isOptional: true),
             .init(source: "", destination: "/run/own", isTemporary: true),
+            .init(source: data + "/file", destination: "/run/own/program", isReadOnly: true),
         ]
         plan.files = [
             .init(destination: "/run/own/deep/file", content: [0, 1, 255]),
@@ -121,6 +122,7 @@ import Testing
         #expect(try store.trireme("run", "extras", "probe", "write", "/srv/x").lines == ["EROFS"])
         #expect(try store.trireme("run", "extras", "probe", "stat", "/optional").lines == ["ENOENT"])
         #expect(try store.trireme("run", "extras", "probe", "cat", "/run/own/deep/file").output == Data([0, 1, 255]))
+        #expect(try store.trireme("run", "extras", "probe", "cat", "/run/own/program").outputText == "payload")
         #expect(try store.trireme("run", "extras", "probe", "write", "/run/own/x").lines == ["written"])
         #expect(try store.trireme("run", "extras", "probe", "cat", "/etc/hosts").outputText == "10.0.0.1 n1\n")
         #expect(try store.trireme("run", "extras", "probe", "cat", "/etc/made").outputText == "made")
@@ -144,5 +146,25 @@ import Testing
             try store.trireme("run", "plain", "probe", "cat", "/etc/resolv.conf").output
                 == Data(contentsOf: URL(fileURLWithPath: "/etc/resolv.conf")))
         #expect(try FileManager.default.contentsOfDirectory(atPath: zone) == ["Etc"])
+    }
+
+    /// What the host mounts while a container runs (an autofs home) arrives in it; nothing goes the other way.
+    @Test func laterMountsOfTheHostArrive() throws {
+        let script = """
+            set -e
+            mount --bind "$1" "$1"; mount --make-shared "$1"
+            "$0" run prepared probe listen "$2" >"$1/../ready" & child=$!
+            i=0; until grep -q listening "$1/../ready" || [ $i = 100 ]; do sleep 0.05; i=$((i+1)); done
+            mount -t tmpfs late "$1/sub"; touch "$1/sub/seen"
+            ls "/proc/$child/root$1/sub"; grep -c trireme /proc/self/mountinfo || true
+            kill -9 $child
+            """
+        try FileManager.default.createDirectory(atPath: store.home + "/sub", withIntermediateDirectories: true)
+        let run = try runProgram(
+            [
+                "unshare", "-U", "-r", "-m", "sh", "-c", script, try Programs.path("trireme"), store.home,
+                "late-\(getpid())",
+            ], environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 30)
+        #expect(run.lines == ["seen", "0"], "\(run.errorText)")
     }
 }

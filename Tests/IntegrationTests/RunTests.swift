@@ -62,6 +62,14 @@ import Testing
                 == ["/bin/probe", "argv"].map { Array($0.utf8) })
     }
 
+    @Test func shellIsTheImagesBest() throws {
+        for shell in ["/bin/sh", "/bin/bash"] {
+            try FileManager.default.copyItem(
+                atPath: store.directory.path + "/probe", toPath: store.path + "/layers/second" + shell)
+            #expect(try store.trireme("shell", "prepared", "argv").strings == [shell, "argv"].map { Array($0.utf8) })
+        }
+    }
+
     @Test func environmentRule() throws {
         var plan = store.prepared
         plan.environment += ["HOME=/image", "WINS=image", "EMPTY="].map { Array($0.utf8) }
