@@ -62,7 +62,9 @@ package struct SlurmConfiguration: Equatable, Sendable {
             """
         // A key that is given replaces ours: slurm.conf may name most keys only once.
         let given = Set(settings.map(Self.key))
-        let kept = own.split(separator: "\n", omittingEmptySubsequences: false).filter { Self.key($0).isEmpty || !given.contains(Self.key($0)) }
+        let kept = own.split(separator: "\n", omittingEmptySubsequences: false).filter {
+            Self.key($0).isEmpty || !given.contains(Self.key($0))
+        }
         return kept.joined(separator: "\n") + settings.map { $0 + "\n" }.joined()
     }
 

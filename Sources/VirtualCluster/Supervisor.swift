@@ -105,6 +105,8 @@ struct Supervisor {
 
     /// Maps the user, mounts the tmpfs and fills what the nodes share.
     private func prepare() throws(SyscallFailure) {
+        // Nobody's working directory is kept busy for the life of the cluster.
+        try step("enter /") { chdir("/") }
         let mapping = self.mapping
         try step("map the user") { () throws(SyscallError) in try mapping.write() }
         _ = linux_prctl(ProcessControl.setDumpable, 1, 0, 0, 0)

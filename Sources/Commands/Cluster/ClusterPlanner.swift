@@ -1,7 +1,10 @@
+import ContainerRuntime
 import Diagnostics
 import Glibc
+import ImageStore
 import LaunchPlan
 import LinuxSystem
+import OCIModel
 import SiteConfiguration
 import VirtualCluster
 
@@ -74,16 +77,14 @@ struct ClusterPlanner {
         return (absolute, ["."])
     }
 
-    /// The layers of the image's plan in the store (`plans/<name>`).
+    /// The layers of the image's plan in the store, read without the rest of its record:
+    /// the supervisor and every node's init inherit what is touched here.
     private func imageLayers(_ image: String) throws(Diagnostic) -> (String, [String]) {
-        let tagged = image.split(separator: "/").last?.contains(":") == true ? image : image + ":latest"
-        let candidates = [tagged, "localhost/" + tagged].map { $0.split(separator: "/").joined(separator: "%2F") }
-        for candidate in candidates {
-            guard let file = try? OwnedDescriptor.open("\(locations.store)/plans/\(candidate)", O_RDONLY) else {
-                continue
-            }
+        for candidate in [image, "localhost/" + image].compactMap({ ImageReference($0) }) {
+            let path = "\(locations.store)/plans/\(candidate.fileName)"
+            guard let file = try? OwnedDescriptor.open(path, O_RDONLY) else { continue }
             do {
-                let plan = try LaunchPlan(decoding: try file.readAll(limit: 8 << 20))
+                let plan = try LaunchPlan(decoding: try file.readAll(limit: LaunchPlanLimit.totalBytes))
                 return (locations.store, plan.layers)
             } catch {
                 throw Diagnostic(
@@ -91,22 +92,17 @@ struct ClusterPlanner {
                     remedies: ["load it again: trireme image load -i FILE"])
             }
         }
-        let names = ClusterRegistry.files(in: locations.store + "/plans").map { name in
-            var rest = name[...]
-            var plain = ""
-            while let at = rest.firstIndex(of: "%") {
-                plain += rest[..<at]
-                rest = rest[at...]
-                if rest.hasPrefix("%2F") { plain += "/" } else { plain += rest.prefix(3) }
-                rest = rest.dropFirst(3)
+        // A digest, or no image at all: then the resolver says what is near.
+        do throws(Diagnostic) {
+            let found = try ImageResolver(store: ImageStore(root: locations.store)).resolve(image)
+            return (locations.store, found.plan.layers)
+        } catch {
+            var error = error
+            if error.code == DiagnosticCode("image-not-found") {
+                error.remedies.append("Recipes/node makes the image of a cluster's nodes")
             }
-            return plain + rest
+            throw error
         }
-        throw Diagnostic(
-            .imageNotFound, "image '\(image)'", reasons: ["is not in the store \(locations.store)"],
-            remedies: NearMiss.nearest(to: image, among: names).map { "did you mean '\($0)'?" } + [
-                "make it with Recipes/node, then 'trireme image load -i FILE'"
-            ])
     }
 
     private func checkImage(_ specification: ClusterSpecification) throws(Diagnostic) {
@@ -176,8 +172,4 @@ struct ClusterPlanner {
         return .init(
             user: user, uid: geteuid(), group: group, gid: getegid() == 0 ? 1000 : getegid(), home: locations.home)
     }
-}
-
-extension DiagnosticCode {
-    fileprivate static let imageNotFound = DiagnosticCode("image-not-found")
 }
