@@ -45,6 +45,7 @@ int main(int argc, char **argv)
     gethostname(host, sizeof host);
     MPI_Get_library_version(library, &length);
     library[strcspn(library, ",\n")] = 0;
+    for (char *tab = library; (tab = strchr(tab, '\t')) != NULL;) *tab = ' ';
     MPI_Allreduce(&rank, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
     printf("rank %d of %d on %s pid %d (%s) sum %d\n", rank, size, host, (int)getpid(), library, sum);
     fflush(stdout);
