@@ -50,9 +50,16 @@ import Testing
     @Test func thisMachineCanRunContainers() throws {
         let examination = try examine()
         #expect(examination.status == 0)
-        for check in ["user-namespaces", "overlay", "overlay-upper", "seccomp", "no-new-privs", "store", "programs"] {
+        let expected = [
+            "user-namespaces", "overlay", "overlay-upper", "seccomp", "no-new-privs", "store", "programs",
+            "ptrace-scope",
+        ]
+        for check in expected {
             #expect(examination[check]?.level == "ok", "\(String(describing: examination[check]))")
         }
+        // Yama of level 0, or none, and no filter: then ranks can, root or not.
+        let yama = try? String(contentsOfFile: "/proc/sys/kernel/yama/ptrace_scope", encoding: .utf8)
+        #expect(examination["ptrace-scope"]?.level == ((yama ?? "0").hasPrefix("0") ? "ok" : "warn"))
         let counted = Dictionary(grouping: examination.document.checks, by: \.level).mapValues(\.count)
         for level in ["ok", "warn", "fail", "skip"] {
             #expect(examination.document.summary[level] == counted[level, default: 0])
