@@ -92,7 +92,7 @@ let package = Package(
         tests("DiagnosticsTests", ["Diagnostics"]),
         .target(name: "SeccompProbe", path: "Tests/SeccompProbe"),  // system calls behind a filter, in C
         tests("SeccompProfileTests", ["LinuxSystem", "SeccompProbe"]),
-        tests("HostCheckTests", ["HostCheck"]),
+        tests("HostCheckTests", ["HostCheck", "LinuxSystem"]),
         tests("TidyTests", []),  // the tree's own rules
         tests("LaunchPlanTests", ["LaunchPlan"]),
         tests("VirtualClusterTests", ["VirtualCluster", "LinuxSystem"]),

@@ -1,40 +1,49 @@
 import Glibc
 
 extension HostProbe {
-    /// Control groups from /proc/self/mountinfo (proc(5)) and /proc/self/cgroup (cgroups(7)).
     func controlGroups() -> HostFacts.ControlGroups {
+        var groups = Self.controlGroups(
+            mounts: Self.lines(of: "/proc/self/mountinfo"), own: Self.lines(of: "/proc/self/cgroup"),
+            canWrite: { access($0, W_OK) == 0 })
+        if let runtime = environment("XDG_RUNTIME_DIR") {
+            groups.hasUserManager = access(runtime + "/systemd/private", W_OK) == 0
+        }
+        return groups
+    }
+
+    /// Control groups from the lines of /proc/self/mountinfo (proc(5)) and /proc/self/cgroup (cgroups(7)).
+    static func controlGroups(
+        mounts: [String], own: [String], canWrite: (String) -> Bool
+    ) -> HostFacts.ControlGroups {
         var groups = HostFacts.ControlGroups()
-        let own = Self.lines(of: "/proc/self/cgroup").map {
-            $0.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+        let entries = own.compactMap { line -> (controllers: [String], path: String)? in
+            let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+            return fields.count == 3 ? (fields[1].split(separator: ",").map(String.init), fields[2]) : nil
         }
         var hasUnified = false
         var hasControllers = false
-        for line in Self.lines(of: "/proc/self/mountinfo") {
-            guard let mount = GroupMount(line) else { continue }
+        for mount in mounts.compactMap(GroupMount.init) {
+            // The v2 entry is the one without controllers; a v1 entry names those of its mount.
+            let path = entries.first {
+                mount.isUnified
+                    ? $0.controllers.isEmpty
+                    : !$0.controllers.isEmpty && $0.controllers.allSatisfy(mount.options.contains)
+            }
+            let directory = path.flatMap { mount.directory(of: $0.path) }
             if mount.isUnified {
                 hasUnified = true
-                guard let entry = own.first(where: { $0.count == 3 && $0[0] == "0" }),
-                    let directory = mount.directory(of: entry[2])
-                else { continue }
+                guard let directory else { continue }
                 groups.ownDirectory = directory
-                groups.isDelegated =
-                    access(directory, W_OK) == 0 && access(directory + "/cgroup.procs", W_OK) == 0
-                    && access(directory + "/cgroup.subtree_control", W_OK) == 0
-            } else {
-                for entry in own where entry.count == 3 {
-                    let controllers = entry[1].split(separator: ",").map(String.init)
-                    guard !controllers.isEmpty, controllers.allSatisfy({ mount.options.contains($0) }) else { continue }
-                    if !entry[1].hasPrefix("name=") { hasControllers = true }
-                    guard let directory = mount.directory(of: entry[2]), access(directory, W_OK) == 0 else { continue }
-                    groups.writableControllers += controllers.filter { !$0.hasPrefix("name=") }
+                groups.isDelegated = ["", "/cgroup.procs", "/cgroup.subtree_control"].allSatisfy {
+                    canWrite(directory + $0)
                 }
+            } else if let path, path.controllers.allSatisfy({ !$0.hasPrefix("name=") }) {
+                hasControllers = true
+                if let directory, canWrite(directory) { groups.writableControllers += path.controllers }
             }
         }
         groups.mode = hasControllers ? (hasUnified ? .hybrid : .v1) : (hasUnified ? .v2 : .none)
         groups.writableControllers.sort()
-        if let runtime = environment("XDG_RUNTIME_DIR") {
-            groups.hasUserManager = access(runtime + "/systemd/private", W_OK) == 0
-        }
         return groups
     }
 

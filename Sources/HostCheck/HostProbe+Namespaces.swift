@@ -14,7 +14,9 @@ extension HostProbe {
         facts.pidNamespace = .inChild { () throws(SyscallError) in
             try Self.enterUserNamespace()
             try checked("unshare", "pid namespace") { linux_unshare(CloneFlags.newPID) }
-            try Self.afterFork { () throws(SyscallError) in try Self.mount("proc", on: "/proc", type: "proc") }
+            try Self.afterFork("mount", "proc on /proc") { () throws(SyscallError) in
+                try Self.mount("proc", on: "/proc", type: "proc")
+            }
         }
         facts.virtualNetwork = .inChild { () throws(SyscallError) in
             try Self.enterNetworkNamespace()
@@ -66,46 +68,42 @@ extension HostProbe {
         do { try file.writeAll(text) } catch { throw SyscallError("write", path, errno: error.errno) }
     }
 
-    /// Runs `body` in a child, which is pid 1 of a new pid namespace, and throws what it threw.
-    private static func afterFork(_ body: () throws(SyscallError) -> Void) throws(SyscallError) {
+    /// Runs `body`, which is about `call` on `subject`, in a forked child and throws the errno it threw.
+    private static func afterFork(
+        _ call: StaticString, _ subject: String, _ body: () throws(SyscallError) -> Void
+    ) throws(SyscallError) {
         let child = linux_fork()
         if child == 0 {
             do { try body() } catch { _exit(error.errno & 0x7F) }
             _exit(0)
         }
-        guard child > 0 else { throw SyscallError("fork", "into the pid namespace") }
+        guard child > 0 else { throw SyscallError("fork", subject) }
         var status: Int32 = 0
         while waitpid(child, &status, 0) < 0 && errno == EINTR {}
+        if linux_status_exited(status) == 0 { throw SyscallError(call, subject, errno: EIO) }
         let code = linux_status_exit_code(status)
-        if linux_status_exited(status) == 0 || code != 0 {
-            throw SyscallError("mount", "proc on /proc", errno: linux_status_exited(status) == 0 ? EIO : code)
-        }
+        if code != 0 { throw SyscallError(call, subject, errno: code) }
     }
 
     /// Two sibling processes, as two ranks of a node: can one read the other's memory?
     static func trySiblingMemory() -> Attempt {
-        guard let pipe = try? OwnedDescriptor.pipe() else { return .failed(step: "pipe2", errno: errno) }
-        var word: UInt64 = 0x7269_7265_6D65
-        return withUnsafeMutablePointer(to: &word) { address in
+        .inChild { () throws(SyscallError) in
+            // Ranks have no capabilities; with them root would not see what users see.
+            try checked("capset") { linux_capset_none() }
+            let word = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
+            word.pointee = 0x7269_7265_6D65
+            let there = UInt64(UInt(bitPattern: word))
             let target = linux_fork()
             if target == 0 {
-                // Ends when the reader's parent has closed the other end.
-                Glibc.close(pipe.write.raw)
-                var byte: UInt8 = 0
-                _ = Glibc.read(pipe.read.raw, &byte, 1)
-                _exit(0)
+                while true { pause() }
             }
-            guard target > 0 else { return .failed(step: "fork", errno: errno) }
-            let attempt = Attempt.inChild { () throws(SyscallError) in
-                // Ranks have no capabilities; with them root would see what users do not.
-                linux_capset_none()
+            guard target > 0 else { throw SyscallError("fork", "sibling") }
+            defer { kill(target, SIGKILL) }
+            // From a second child: Yama lets an ancestor read in any case.
+            try afterFork("process_vm_readv", "sibling") { () throws(SyscallError) in
                 var copy: UInt64 = 0
-                let there = UInt64(UInt(bitPattern: address))
                 try checked("process_vm_readv", "sibling") { linux_process_vm_readv(target, &copy, 8, there) }
             }
-            kill(target, SIGKILL)
-            while waitpid(target, nil, 0) < 0 && errno == EINTR {}
-            return attempt
         }
     }
 }

@@ -132,7 +132,7 @@ extension HostReport {
             )
         }
         return (
-            "the kernel refuses it without a setting that trireme knows; a security module (SELinux, Landlock) can do that",
+            "no setting that trireme knows forbids it; a security module (SELinux, Landlock) or a chroot can",
             "look for the refusal in the kernel's log (as administrator: dmesg, ausearch -m avc)"
         )
     }

@@ -16,11 +16,8 @@ extension SeccompProfile {
         for table in tables {
             assembly.mark(Int(table.rawValue))
             assembly.load(offset: 0)  // seccomp_data.nr
-            if table == .x86 {
-                // The x32 table: a second set of numbers for the same calls, which no distribution uses.
-                assembly.jump(.greaterOrEqual, 0x4000_0000, then: .answer(.noSuchCall), otherwise: .next)
-            }
-            assembly.search(cases(of: table))
+            var plan = SearchPlan(runs(of: table))
+            assembly.search(plan.runs.indices, &plan)
         }
         assembly.mark(Assembly.ioctlPlace)
         assembly.load(offset: 24)  // low word of seccomp_data.args[1]; the kernel ignores the high one
@@ -31,18 +28,76 @@ extension SeccompProfile {
         return assembly.resolved()
     }
 
-    private static func cases(of table: Architecture) -> [(UInt32, Assembly.Target)] {
-        var cases = refusals.compactMap { refusal in
-            refusal.number(on: table).map { (UInt32($0), Assembly.Target.answer(refusal.answer)) }
+    /// Ascending runs of adjacent refused numbers, and the run of ioctl alone.
+    private static func runs(of table: Architecture) -> [Run] {
+        let refused = refusals.compactMap { $0.number(on: table) }.sorted()
+        var runs: [Run] = []
+        for number in refused.map({ UInt32($0) }) {
+            if let last = runs.last, last.last + 1 == number {
+                runs[runs.count - 1].last = number
+            } else {
+                runs.append(Run(first: number, last: number, target: .answer(.notPermitted)))
+            }
         }
-        cases.append((UInt32(table.ioctl), .place(Assembly.ioctlPlace)))
-        return cases.sorted { $0.0 < $1.0 }
+        let ioctl = UInt32(table.ioctl)
+        runs.append(Run(first: ioctl, last: ioctl, target: .place(Assembly.ioctlPlace)))
+        if table == .x86 {
+            // The x32 table: a second set of numbers for the same calls, which no distribution uses.
+            runs.append(Run(first: 0x4000_0000, last: .max, target: .answer(.noSuchCall)))
+        }
+        return runs.sorted { $0.first < $1.first }
+    }
+
+    /// Numbers `first...last`, all with one end.
+    private struct Run {
+        var first: UInt32
+        var last: UInt32
+        var target: Assembly.Target
+
+        /// Comparisons it takes to find out.
+        var comparisons: Int { first == last || last == .max ? 1 : 2 }
+    }
+
+    /// Where to cut `runs[range]`, for the least time when the filter is installed: the kernel then
+    /// translates every instruction and walks the program once for every number there is.
+    private struct SearchPlan {
+        /// Measured: translating an instruction costs as much as walking some 70.
+        static let instructionCost = 70
+        /// Numbers of a table; later kernels have a few more.
+        static let numbers: UInt32 = 470
+        let runs: [Run]
+        private var known: [Range<Int>: (cost: Int, cut: Int?)] = [:]
+
+        init(_ runs: [Run]) { self.runs = runs }
+
+        /// `cut` nil: compare one run after the other.
+        mutating func best(_ range: Range<Int>) -> (cost: Int, cut: Int?) {
+            if let found = known[range] { return found }
+            let low = range.lowerBound == 0 ? 0 : runs[range.lowerBound].first
+            let high = range.upperBound == runs.count ? .max : runs[range.upperBound].first
+            let width = Int(min(high, Self.numbers)) - Int(min(low, Self.numbers))
+            let comparisons = runs[range].reduce(0) { $0 + $1.comparisons }
+            var best: (cost: Int, cut: Int?) = (comparisons * (width + Self.instructionCost), nil)
+            for cut in range.dropFirst() {
+                let cost =
+                    width + Self.instructionCost + self.best(range.lowerBound..<cut).cost
+                    + self.best(cut..<range.upperBound).cost
+                if cost < best.cost { best = (cost, cut) }
+            }
+            known[range] = best
+            return best
+        }
     }
 
     /// Instructions with jumps to named places, resolved to distances at the end.
     private struct Assembly {
         static let ioctlPlace = 1
 
+        /// What a process is told: EPERM, or ENOSYS where the whole table does not exist.
+        enum Answer: UInt32 {
+            case notPermitted = 1
+            case noSuchCall = 38
+        }
         enum Target: Hashable {
             case next
             case allow
@@ -52,6 +107,7 @@ extension SeccompProfile {
         }
         enum Comparison: UInt64 {
             case equal = 0x15  // BPF_JMP | BPF_JEQ | BPF_K
+            case greater = 0x25  // BPF_JMP | BPF_JGT | BPF_K
             case greaterOrEqual = 0x35  // BPF_JMP | BPF_JGE | BPF_K
         }
         private var instructions: [(code: UInt64, value: UInt32, then: Target, otherwise: Target)] = []
@@ -65,28 +121,36 @@ extension SeccompProfile {
         }
         mutating func mark(_ place: Int) { positions[.place(place)] = instructions.count }
 
-        /// A balanced tree of comparisons over `cases` (ascending); what matches none is allowed.
-        mutating func search(_ cases: [(UInt32, Target)]) {
-            if cases.count <= 3 {
-                for (index, (number, target)) in cases.enumerated() {
-                    jump(.equal, number, then: target, otherwise: index == cases.count - 1 ? .allow : .next)
-                }
+        /// A tree of comparisons over `plan.runs[range]`; a number in none of them is allowed.
+        mutating func search(_ range: Range<Int>, _ plan: inout SearchPlan) {
+            if let cut = plan.best(range).cut {
+                let right = Target.place(2 + instructions.count)
+                jump(.greaterOrEqual, plan.runs[cut].first, then: right, otherwise: .next)
+                search(range.lowerBound..<cut, &plan)
+                positions[right] = instructions.count
+                search(cut..<range.upperBound, &plan)
                 return
             }
-            let middle = cases.count / 2
-            let right = Target.place(2 + instructions.count)
-            jump(.greaterOrEqual, cases[middle].0, then: right, otherwise: .next)
-            search(Array(cases[..<middle]))
-            positions[right] = instructions.count
-            search(Array(cases[middle...]))
+            for index in range {
+                let run = plan.runs[index]
+                let missed = index == range.upperBound - 1 ? Target.allow : .next
+                if run.first == run.last {
+                    jump(.equal, run.first, then: run.target, otherwise: missed)
+                } else if run.last == .max {
+                    jump(.greaterOrEqual, run.first, then: run.target, otherwise: missed)
+                } else {
+                    jump(.greaterOrEqual, run.first, then: .next, otherwise: .allow)
+                    jump(.greater, run.last, then: missed, otherwise: run.target)
+                }
+            }
         }
 
         /// The possible ends, SECCOMP_RET_* (seccomp(2)).
         mutating func finish() {
             let ends: [(Target, UInt32)] = [
                 (.allow, 0x7FFF_0000),
-                (.answer(.notPermitted), 0x0005_0000 | UInt32(Answer.notPermitted.rawValue)),
-                (.answer(.noSuchCall), 0x0005_0000 | UInt32(Answer.noSuchCall.rawValue)),
+                (.answer(.notPermitted), 0x0005_0000 | Answer.notPermitted.rawValue),
+                (.answer(.noSuchCall), 0x0005_0000 | Answer.noSuchCall.rawValue),
                 (.kill, 0x8000_0000),
             ]
             for (end, value) in ends {

@@ -1,32 +1,25 @@
 import Glibc
 
 extension SeccompProfile {
-    /// What the kernel is asked to answer instead of doing a call.
-    package enum Answer: Int32, Sendable, CaseIterable {
-        /// The call exists, this container may not.
-        case notPermitted = 1
-        /// The call does not exist, as on a kernel that has dropped it.
-        case noSuchCall = 38
-    }
-
-    /// One refused system call: its number per architecture (nil where it has none) and why.
+    /// One refused system call: its number per table and why. The answer is EPERM.
+    ///
+    /// nil: the table has no such call or, in the 32-bit table only, the kernel itself refuses it
+    /// to a process without capabilities of the host. The short second table halves its cost, and
+    /// nothing is lost but the second lock on those doors.
     package struct Refusal: Sendable {
         package var name: StaticString
         package var x86: Int32?
         package var i386: Int32?
         package var arm64: Int32?
-        package var answer: Answer
         package var reason: StaticString
 
         init(
-            _ name: StaticString, x86: Int32?, i386: Int32?, arm64: Int32?, answer: Answer = .notPermitted,
-            _ reason: StaticString
+            _ name: StaticString, x86: Int32?, i386: Int32?, arm64: Int32?, _ reason: StaticString
         ) {
             self.name = name
             self.x86 = x86
             self.i386 = i386
             self.arm64 = arm64
-            self.answer = answer
             self.reason = reason
         }
 
@@ -71,41 +64,38 @@ extension SeccompProfile {
         Refusal("io_uring_setup", x86: 425, i386: 425, arm64: 425, "acts out of sight of this filter"),
         Refusal("io_uring_enter", x86: 426, i386: 426, arm64: 426, "acts out of sight of this filter"),
         Refusal("io_uring_register", x86: 427, i386: 427, arm64: 427, "acts out of sight of this filter"),
-        Refusal("init_module", x86: 175, i386: 128, arm64: 105, "loads code into the kernel"),
-        Refusal("finit_module", x86: 313, i386: 350, arm64: 273, "loads code into the kernel"),
-        Refusal("delete_module", x86: 176, i386: 129, arm64: 106, "unloads code of the kernel"),
-        Refusal("kexec_load", x86: 246, i386: 283, arm64: 104, "replaces the kernel"),
+        Refusal("init_module", x86: 175, i386: nil, arm64: 105, "loads code into the kernel"),
+        Refusal("finit_module", x86: 313, i386: nil, arm64: 273, "loads code into the kernel"),
+        Refusal("delete_module", x86: 176, i386: nil, arm64: 106, "unloads code of the kernel"),
+        Refusal("kexec_load", x86: 246, i386: nil, arm64: 104, "replaces the kernel"),
         Refusal("kexec_file_load", x86: 320, i386: nil, arm64: 294, "replaces the kernel"),
 
         // Files by number, past every path and mount.
         Refusal("open_by_handle_at", x86: 304, i386: 342, arm64: 265, "opens files outside the container's root"),
 
         // The machine as a whole.
-        Refusal("swapon", x86: 167, i386: 87, arm64: 224, "the machine's swap"),
-        Refusal("swapoff", x86: 168, i386: 115, arm64: 225, "the machine's swap"),
-        Refusal("reboot", x86: 169, i386: 88, arm64: 142, "the machine's power"),
-        Refusal("acct", x86: 163, i386: 51, arm64: 89, "the machine's accounting file"),
+        Refusal("swapon", x86: 167, i386: nil, arm64: 224, "the machine's swap"),
+        Refusal("swapoff", x86: 168, i386: nil, arm64: 225, "the machine's swap"),
+        Refusal("reboot", x86: 169, i386: nil, arm64: 142, "the machine's power"),
+        Refusal("acct", x86: 163, i386: nil, arm64: 89, "the machine's accounting file"),
         Refusal("quotactl", x86: 179, i386: 131, arm64: 60, "quotas of file systems the container does not own"),
         Refusal("quotactl_fd", x86: 443, i386: 443, arm64: 443, "quotas of file systems the container does not own"),
-        Refusal("iopl", x86: 172, i386: 110, arm64: nil, "ports of the hardware"),
-        Refusal("ioperm", x86: 173, i386: 101, arm64: nil, "ports of the hardware"),
-        Refusal("clock_settime", x86: 227, i386: 264, arm64: 112, "the machine's clock"),
-        Refusal("clock_settime64", x86: nil, i386: 404, arm64: nil, "the machine's clock"),
-        Refusal("settimeofday", x86: 164, i386: 79, arm64: 170, "the machine's clock"),
-        Refusal("stime", x86: nil, i386: 25, arm64: nil, "the machine's clock"),
+        Refusal("iopl", x86: 172, i386: nil, arm64: nil, "ports of the hardware"),
+        Refusal("ioperm", x86: 173, i386: nil, arm64: nil, "ports of the hardware"),
+        Refusal("clock_settime", x86: 227, i386: nil, arm64: 112, "the machine's clock"),
+        Refusal("settimeofday", x86: 164, i386: nil, arm64: 170, "the machine's clock"),
         Refusal("syslog", x86: 103, i386: 103, arm64: 116, "the kernel's messages tell addresses and other users"),
-        Refusal("vhangup", x86: 153, i386: 111, arm64: 58, "hangs up the user's terminal"),
+        Refusal("vhangup", x86: 153, i386: nil, arm64: 58, "hangs up the user's terminal"),
 
-        // Calls that current kernels no longer have: answered as those do.
-        Refusal("create_module", x86: 174, i386: 127, arm64: nil, answer: .noSuchCall, "gone from the kernel"),
-        Refusal("query_module", x86: 178, i386: 167, arm64: nil, answer: .noSuchCall, "gone from the kernel"),
-        Refusal("get_kernel_syms", x86: 177, i386: 130, arm64: nil, answer: .noSuchCall, "gone from the kernel"),
-        Refusal("lookup_dcookie", x86: 212, i386: 253, arm64: 18, answer: .noSuchCall, "gone from the kernel"),
-        Refusal("nfsservctl", x86: 180, i386: 169, arm64: 42, answer: .noSuchCall, "gone from the kernel"),
-        Refusal("_sysctl", x86: 156, i386: 149, arm64: nil, answer: .noSuchCall, "gone from the kernel"),
-        Refusal("uselib", x86: 134, i386: 86, arm64: nil, answer: .noSuchCall, "libraries of the libc 5 age"),
-        Refusal(
-            "ustat", x86: 136, i386: 62, arm64: nil, answer: .noSuchCall, "replaced by statfs; no library calls it"),
-        Refusal("sysfs", x86: 139, i386: 135, arm64: nil, answer: .noSuchCall, "replaced by /proc/filesystems"),
+        // Remains: most kernels have dropped them.
+        Refusal("create_module", x86: 174, i386: nil, arm64: nil, "gone from the kernel"),
+        Refusal("query_module", x86: 178, i386: nil, arm64: nil, "gone from the kernel"),
+        Refusal("get_kernel_syms", x86: 177, i386: nil, arm64: nil, "gone from the kernel"),
+        Refusal("lookup_dcookie", x86: 212, i386: nil, arm64: 18, "gone from the kernel"),
+        Refusal("nfsservctl", x86: 180, i386: nil, arm64: 42, "gone from the kernel"),
+        Refusal("_sysctl", x86: 156, i386: nil, arm64: nil, "gone from the kernel"),
+        Refusal("uselib", x86: 134, i386: 86, arm64: nil, "libraries of the libc 5 age"),
+        Refusal("ustat", x86: 136, i386: nil, arm64: nil, "replaced by statfs; no library calls it"),
+        Refusal("sysfs", x86: 139, i386: nil, arm64: nil, "replaced by /proc/filesystems"),
     ]
 }

@@ -277,17 +277,19 @@ private let notSupported: Int32 = 95
         #expect(finding.fact == "Slurm, inside allocation 4711, srun found")
     }
 
-    @Test(arguments: [
-        (0, "1970-01-01T00:00:00Z"), (951_827_696, "2000-02-29T12:34:56Z"), (1_709_251_199, "2024-02-29T23:59:59Z"),
-        (4_102_444_800, "2100-01-01T00:00:00Z"), (-1, "1969-12-31T23:59:59Z"),
-    ] as [(Int64, String)])
+    @Test(
+        arguments: [
+            (0, "1970-01-01T00:00:00Z"), (951_827_696, "2000-02-29T12:34:56Z"), (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (4_102_444_800, "2100-01-01T00:00:00Z"), (-1, "1969-12-31T23:59:59Z"),
+        ] as [(Int64, String)])
     func timesAreRFC3339(seconds: Int64, text: String) {
         #expect(HostReport.timestamp(seconds) == text)
     }
 
-    @Test(arguments: [
-        (0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (8 << 20, "8.0 MiB"), (75 << 30, "75 GiB"),
-    ] as [(UInt64, String)])
+    @Test(
+        arguments: [
+            (0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (8 << 20, "8.0 MiB"), (75 << 30, "75 GiB"),
+        ] as [(UInt64, String)])
     func sizesAreReadable(bytes: UInt64, text: String) {
         #expect(inWords(bytes: bytes) == text)
     }

@@ -31,7 +31,7 @@ private let install: @convention(c) () -> Int32 = { SeccompProfile.install() }
         let program = SeccompProfile.assembled(for: architecture == .arm64 ? .arm64 : .x86)
         for number in UInt32(0)..<1024 {
             let refusal = SeccompProfile.refusals.first { $0.number(on: architecture) == Int32(number) }
-            let expected = refusal.map { 0x0005_0000 | UInt32($0.answer.rawValue) } ?? 0x7FFF_0000
+            let expected: UInt32 = refusal == nil ? 0x7FFF_0000 : 0x0005_0001
             #expect(
                 decision(of: program, architecture: architecture.rawValue, number: number) == expected,
                 "call \(number)")
@@ -66,6 +66,7 @@ private let install: @convention(c) () -> Int32 = { SeccompProfile.install() }
             case 0x20: accumulator = value == 4 ? architecture : value == 0 ? number : request
             case 0x15: position += accumulator == value ? yes : no
             case 0x35: position += accumulator >= value ? yes : no
+            case 0x25: position += accumulator > value ? yes : no
             case 0x06: return value
             default: return 0
             }
@@ -89,12 +90,12 @@ private let install: @convention(c) () -> Int32 = { SeccompProfile.install() }
     }
 
     @Test(arguments: [1, 2] as [Int32])
-    func everyListedCallIsAnsweredAsListed(times: Int32) {
+    func everyListedCallIsRefused(times: Int32) {
         let listed = SeccompProfile.refusals.filter { $0.number(on: native) != nil }
         let (end, results) = outcome(listed.map { harmless($0.number(on: native)!) }, times: times)
         #expect(end == 0)
         for (refusal, result) in zip(listed, results) {
-            #expect(result == -Int(refusal.answer.rawValue), "\(refusal.name)")
+            #expect(result == -1, "\(refusal.name)")
         }
     }
 
@@ -102,7 +103,7 @@ private let install: @convention(c) () -> Int32 = { SeccompProfile.install() }
         let listed = SeccompProfile.refusals.filter { $0.number(on: native) != nil }.reversed()
         let (_, results) = outcome(listed.map { harmless($0.number(on: native)!) })
         for (refusal, result) in zip(listed, results) {
-            #expect(result == -Int(refusal.answer.rawValue), "\(refusal.name)")
+            #expect(result == -1, "\(refusal.name)")
         }
     }
 
@@ -125,7 +126,7 @@ private let install: @convention(c) () -> Int32 = { SeccompProfile.install() }
             let (end, results) = outcome(listed.map { harmless($0.i386!, i386: true) })
             #expect(end == 0)
             for (refusal, result) in zip(listed, results) {
-                #expect(result == -Int(refusal.answer.rawValue), "\(refusal.name)")
+                #expect(result == -1, "\(refusal.name)")
             }
         }
 
@@ -145,7 +146,8 @@ private let install: @convention(c) () -> Int32 = { SeccompProfile.install() }
     @Test func openCallsAnswerAsWithoutTheFilter() {
         // perf_event_open, name_to_handle_at, process_madvise, kcmp, personality, move_pages, setns, chroot, adjtimex.
         let numbers: [Int32] =
-            native == .x86 ? [298, 303, 440, 312, 135, 279, 308, 161, 159] : [241, 264, 440, 272, 92, 239, 268, 51, 171]
+            native == .x86
+            ? [298, 303, 440, 312, 135, 279, 308, 161, 159] : [241, 264, 440, 272, 92, 239, 268, 51, 171]
         var without = numbers.map { harmless($0) }
         #expect(probe_calls(nil, 0, &without, Int32(without.count)) == 0)
         let (end, with) = outcome(numbers.map { harmless($0) })
@@ -162,15 +164,18 @@ private let install: @convention(c) () -> Int32 = { SeccompProfile.install() }
     /// (5.11), so that the program itself runs for ioctl and refused calls only.
     @Test func theCostPerCallIsSmall() {
         let (getppid, ioctl): (Int, Int) = native == .x86 ? (110, 16) : (173, 29)
-        func best(_ filter: (@convention(c) () -> Int32)?, _ number: Int) -> Double {
-            (0..<5).map { _ in probe_nanoseconds(filter, number, 200_000) }.min()!
+        var best = [Double](repeating: .infinity, count: 4)
+        for _ in 0..<7 {
+            let round = [
+                probe_nanoseconds(nil, getppid, 50_000), probe_nanoseconds(install, getppid, 50_000),
+                probe_nanoseconds(nil, ioctl, 50_000), probe_nanoseconds(install, ioctl, 50_000),
+            ]
+            #expect(round.allSatisfy { $0 > 0 })
+            best = zip(best, round).map { min($0, $1) }
         }
-        let free = (best(nil, getppid), best(nil, ioctl))
-        let filtered = (best(install, getppid), best(install, ioctl))
-        print("getppid \(free.0) -> \(filtered.0) ns, ioctl \(free.1) -> \(filtered.1) ns")
-        #expect(free.0 > 0 && filtered.0 > 0)
-        // Generous, for busy machines: a linear program of 60 comparisons would stay below it, a broken one not.
-        #expect(filtered.0 < free.0 + 400)
-        #expect(filtered.1 < free.1 + 600)
+        print("getppid \(best[0]) -> \(best[1]) ns, ioctl \(best[2]) -> \(best[3]) ns")
+        // Generous, for machines that do other work meanwhile.
+        #expect(best[1] < best[0] * 2 + 300)
+        #expect(best[3] < best[2] * 2 + 500)
     }
 }
