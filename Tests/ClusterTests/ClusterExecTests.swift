@@ -44,7 +44,7 @@ import Testing
             "n=0; trap 'n=$((n+1))' TERM; echo ready; while [ $n -eq 0 ]; do sleep 0.05; done; sleep 0.2; exit $((n+10))"
         let run = try runProgram(
             [
-                "timeout", "--foreground", "--preserve-status", "0.5", fixture.program, "cluster", "exec", "x", "--",
+                "timeout", "--foreground", "--preserve-status", "2", fixture.program, "cluster", "exec", "x", "--",
                 "sh", "-c", script,
             ],
             environment: ["XDG_STATE_HOME": fixture.directory.path])
