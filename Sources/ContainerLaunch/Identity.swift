@@ -40,7 +40,9 @@ struct Identity {
         let descriptor = open(c(path), O_WRONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw LaunchFailure(.mapIdentity, path) }
         defer { close(descriptor) }
-        guard Glibc.write(descriptor, text, length) == length else { throw LaunchFailure(.mapIdentity, path) }
+        guard Glibc.write(descriptor, text, length) == length else {
+            throw LaunchFailure(.mapIdentity, path, detail: callerUID == 0 ? c("uid 0") : nil)
+        }
     }
 }
 

@@ -209,6 +209,11 @@ package struct LaunchDiagnosis {
     private var namespaceWords: Words {
         if let restricted = namespaceRestriction(afterNamespace: false) { return restricted }
         var words = Words(code: "no-user-namespaces", subject: image, reason: "cannot make a user namespace")
+        if failure.step == .mapIdentity, failure.errno == EPERM, failure.detail != nil {
+            words.reason = "uid 0 without the capability CAP_SETFCAP cannot be shown in a further user namespace"
+            words.hint = "start the outer container as an ordinary user to run one inside it"
+            return words
+        }
         words.hint = "trireme doctor"
         switch failure.errno {
         case EPERM: words.hint = "a chroot or a security policy forbids it: run outside of it, or ask the administrator"

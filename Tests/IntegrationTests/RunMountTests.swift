@@ -156,7 +156,7 @@ import Testing
             "$0" run prepared probe listen "$2" >"$1/../ready" & child=$!
             i=0; until grep -q listening "$1/../ready" || [ $i = 100 ]; do sleep 0.05; i=$((i+1)); done
             mount -t tmpfs late "$1/sub"; touch "$1/sub/seen"
-            ls "/proc/$child/root$1/sub"; grep -c trireme /proc/self/mountinfo || true
+            ls "/proc/$child/root$1/sub"; grep -c ' - overlay trireme ' /proc/self/mountinfo || true
             kill -9 $child
             """
         try FileManager.default.createDirectory(atPath: store.home + "/sub", withIntermediateDirectories: true)
