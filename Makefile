@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build try test test-full images images-full bench fmt check clean install
+.PHONY: help build try test test-full images images-full store bench fmt check clean install
 # One step at a time: each uses all cores itself.
 .NOTPARALLEL:
 
@@ -38,12 +38,18 @@ images-full:
 try: ## a real MPI job, in containers, on a rootless Slurm cluster (about a minute once built)
 	@Scripts/try
 
-test: build images ## every test but the long ones
-	TRIREME_BIN=$(BIN) TRIREME_TEST_IMAGES=$(IMAGES) swift test
+# Clusters and jobs under test run these images; tests of the store itself make their own.
+STORE := $(CURDIR)/.try/store
+TEST := TRIREME_BIN=$(BIN) TRIREME_TEST_IMAGES=$(IMAGES) TRIREME_STORE=$(STORE)
+store: build images
+	@for image in $(IMAGES)/*.tar; do TRIREME_STORE=$(STORE) $(BIN)/trireme image load -q -i $$image; done
 
-test-full: build images-full ## every test, and the examples
-	TRIREME_BIN=$(BIN) TRIREME_TEST_IMAGES=$(IMAGES) TRIREME_TEST_FULL=1 swift test
-	TRIREME_BIN=$(BIN) TRIREME_TEST_IMAGES=$(IMAGES) Examples/openfoam/run
+test: store ## every test but the long ones
+	$(TEST) swift test
+
+test-full: images-full store ## every test, and the examples
+	$(TEST) TRIREME_TEST_FULL=1 swift test
+	$(TEST) Examples/openfoam/run
 
 bench: build images ## speed and memory against other tools, in the same run
 	@Scripts/install-dependencies --bench

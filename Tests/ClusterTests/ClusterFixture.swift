@@ -6,15 +6,13 @@ import TestSupport
 final class ClusterFixture: Sendable {
     let directory: TemporaryDirectory
     let program: String
-    /// How a node image is named: an unpacked root file system owned by this user
-    /// (`TRIREME_NODE_ROOTFS`), else the image `trireme-node` of the store.
+    /// How a node image is named: `trireme-node` of the store `make test` fills.
     let image: [String]
 
     init() throws {
         directory = try TemporaryDirectory()
         program = try Programs.path("trireme-cli")
-        let rootfs = ProcessInfo.processInfo.environment["TRIREME_NODE_ROOTFS"]
-        image = rootfs.map { ["--rootfs", $0] } ?? ["--image", "trireme-node"]
+        image = ["--image", "trireme-node"]
     }
 
     deinit {
