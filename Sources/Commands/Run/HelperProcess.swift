@@ -8,23 +8,21 @@ import SiteConfiguration
 /// It is told to end (SIGTERM) when the leader dies.
 final class HelperProcess {
     let pid: pid_t
-    /// Read end of its output, -1 when it has ours or at the end.
+    /// Read end of its output, -1 at the end.
     private(set) var output: Int32 = -1
     var hasEnded = false
     private var said: [UInt8] = []
 
     private static let saidBytes = 4096
 
-    init(_ words: [String], environment: [[UInt8]], capturesOutput: Bool) throws(SyscallError) {
-        var streams = Spawn.Streams()
+    init(_ words: [String], environment: [[UInt8]], passesInput: Bool) throws(SyscallError) {
+        let streams: Spawn.Streams
         var ends: [Int32] = [-1, -1]
         let null = open("/dev/null", O_RDONLY | O_CLOEXEC)
         defer { close(null) }
-        if capturesOutput {
-            try checked("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
-            streams = Spawn.Streams(input: null, output: ends[1], error: ends[1])
-        }
-        defer { if ends[1] >= 0 { close(ends[1]) } }
+        try checked("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
+        streams = Spawn.Streams(input: passesInput ? -1 : null, output: ends[1], error: ends[1])
+        defer { close(ends[1]) }
         pid = try Spawn.start(
             words.map { Array($0.utf8) }, environment: environment, streams: streams, deathSignal: SIGTERM)
         output = ends[0]
@@ -33,20 +31,23 @@ final class HelperProcess {
 
     deinit { if output >= 0 { close(output) } }
 
-    /// Keeps the last of what it says, for the error message.
-    func readOutput() {
+    /// What it said since the last call; the last of it is kept for the error message.
+    func readOutput() -> [UInt8] {
+        var fresh: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 4096)
         while output >= 0 {
             let n = read(output, &chunk, chunk.count)
             if n > 0 {
-                said = Array((said + chunk[..<n]).suffix(Self.saidBytes))
+                fresh += chunk[..<n]
             } else if n == 0 {
                 close(output)
                 output = -1
             } else if errno != EINTR {
-                return
+                break
             }
         }
+        said = Array((said + fresh).suffix(Self.saidBytes))
+        return fresh
     }
 
     /// Its last line.

@@ -14,7 +14,8 @@ extension JobLeader {
             case .begin: begin()
             case .stop(let grace):
                 sendToAll(.stop(graceMilliseconds: grace))
-                step?.end(grace == 0 ? SIGKILL : SIGTERM)
+                // The step ends with its ranks; told now, Slurm would cut their grace.
+                if grace == 0 { step?.end(SIGKILL) }
             case .announce(let text): note(text)
             case .report(let diagnostic): streams.add(2, Array(diagnostic.rendered().utf8))
             case .showState: showState()
@@ -54,7 +55,7 @@ extension JobLeader {
         case .step(let arguments):
             do throws(SyscallError) {
                 step = try HelperProcess(
-                    arguments, environment: EnvironmentBlock.current(), capturesOutput: false)
+                    arguments, environment: EnvironmentBlock.current(), passesInput: true)
             } catch {
                 let diagnostic = Diagnostic(DiagnosticCode("agents-not-started"), "srun", reasons: [error.sentence])
                 act(machine.handle(.refused(code: ExitCode.ownFailure, diagnostic), now: MonotonicTime.now()))
@@ -82,6 +83,7 @@ extension JobLeader {
         case .rankStarted(let rank, _, _): act(machine.handle(.rankStarted(rank: rank), now: now))
         case .rankExited(let rank, let status): act(machine.handle(.rankExited(rank: rank, status), now: now))
         case .rankRefused(let rank, let errno, let reason): refuse(rank, node, errno, reason, now)
+        case .rankOutput(_, let stream, let bytes): streams.add(stream, bytes)
         case .output(let channel, let stream, let bytes): output(channel, stream, bytes)
         case .consumed(let channel, let count): if channel == inputChannel { streams.inputTaken(count) }
         case .exited(let channel, let status): exited(channel, status, now)
@@ -132,9 +134,17 @@ extension JobLeader {
         guard let known = channels[channel] else { return }
         if let origin = known.origin {
             agents[origin.node]?.connection.send(.output(channel: origin.request, stream: stream, bytes: bytes))
+        } else if known.isLauncher {
+            heardFromLauncher(stream, bytes)
         } else {
             streams.add(stream, bytes)
         }
+    }
+
+    /// What mpirun itself says. Once the job is ending on our word it can only complain about that.
+    func heardFromLauncher(_ stream: Int, _ bytes: [UInt8]) {
+        let lines = launcherVoice.add(bytes)
+        if machine.phase == .running { streams.add(stream, lines) }
     }
 
     private func exited(_ channel: UInt32, _ status: ExitStatus, _ now: Int) {
@@ -142,6 +152,7 @@ extension JobLeader {
         if let origin = known.origin {
             agents[origin.node]?.connection.send(.exited(channel: origin.request, status))
         } else if known.isLauncher {
+            if machine.phase == .running { streams.add(2, launcherVoice.finish()) }
             act(machine.handle(.launcherExited(status), now: now))
         }
         if channel == inputChannel { inputChannel = nil }

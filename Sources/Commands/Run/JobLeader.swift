@@ -31,6 +31,7 @@ final class JobLeader {
     /// Whose process a channel is, for remote commands; nil origin: the job's own.
     var channels: [UInt32: Channel] = [:]
     var nextChannel: UInt32 = 1
+    var launcherVoice = LauncherVoice()
     /// The process that reads our standard input.
     var inputChannel: UInt32?
     private var fanOut: HelperProcess?
@@ -103,7 +104,7 @@ final class JobLeader {
         case listener, signals
         case stranger(Int)
         case agent(Int)
-        case fanOut, input
+        case fanOut, step, input
         case stream(Int)
     }
 
@@ -143,6 +144,7 @@ final class JobLeader {
                 (streams.isCongested ? 0 : POLLIN) | (link.connection.wantsWrite ? POLLOUT : 0), .agent(node))
         }
         if let fanOut, fanOut.output >= 0 { add(fanOut.output, POLLIN, .fanOut) }
+        if let step, step.output >= 0 { add(step.output, POLLIN, .step) }
         if inputChannel != nil, streams.readsInput { add(0, POLLIN, .input) }
         for stream in [1, 2] where streams.isWaiting(stream) { add(Int32(stream), POLLOUT, .stream(stream)) }
     }
@@ -153,7 +155,8 @@ final class JobLeader {
         case .signals: takeSignals()
         case .stranger(let index): hear(index)
         case .agent(let node): hearAgent(node)
-        case .fanOut: fanOut?.readOutput()
+        case .fanOut: _ = fanOut?.readOutput()
+        case .step: if let said = step?.readOutput() { heardFromLauncher(2, said) }
         case .input: forwardInput()
         case .stream(let stream): streams.flush(stream)
         }
@@ -265,7 +268,7 @@ final class JobLeader {
                 ? SlurmCommands.fanOut(
                     nodes: job.map.nodes.map(\.name), jobID: allocation.jobID, command: agent + ["-1", addresses])
                 : agent + ["0", "127.0.0.1:\(port)"]
-            fanOut = try HelperProcess(words, environment: environment, capturesOutput: true)
+            fanOut = try HelperProcess(words, environment: environment, passesInput: false)
         } catch {
             throw Diagnostic(
                 DiagnosticCode("agents-not-started"), error.subject.isEmpty ? "srun" : error.subject,
@@ -284,11 +287,13 @@ final class JobLeader {
                 ? .exited(linux_status_exit_code(status)) : .signaled(linux_status_signal(status))
             let now = MonotonicTime.now()
             if let fanOut, fanOut.pid == pid {
-                fanOut.readOutput()
+                _ = fanOut.readOutput()
                 fanOut.hasEnded = true
                 act(machine.handle(.fanOutExited(ended, said: fanOut.tail), now: now))
             } else if let step, step.pid == pid {
                 step.hasEnded = true
+                heardFromLauncher(2, step.readOutput())
+                if machine.phase == .running { streams.add(2, launcherVoice.finish()) }
                 act(machine.handle(.launcherExited(ended), now: now))
             }
         }

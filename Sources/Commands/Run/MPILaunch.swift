@@ -114,11 +114,13 @@ struct MPILaunch {
         let name = container.image.name
         var command = [program, "exec", "--join-agent", key]
         for entry in container.overrides { command += ["-e", String(decoding: entry, as: UTF8.self)] }
+        // Slurm's PMIx server keeps its shared-memory store in a directory the container does not show.
+        command += ["-e", "PMIX_MCA_gds=hash"]
         command += ["-e", "TRIREME_AGENT=\(key)", name]
         command += rank.map { String(decoding: $0, as: UTF8.self) }
         return .step(
             arguments: SlurmCommands.ranks(
-                map: job.map, jobID: allocation.jobID, processManagement: kind, labelsOutput: false, command: command))
+                map: job.map, jobID: allocation.jobID, processManagement: kind, command: command))
     }
 
     /// The kind this image's MPI understands. The other pairs start every rank as a job of one, silently.

@@ -260,8 +260,9 @@ package final class Agent {
     private func advanceEnding() {
         guard let ending else { return }
         let now = MonotonicTime.now()
+        // Ranks that the batch system started are not our children; their shims tell us of their end.
         let hasChildren = ProcessTree.reap { _, _ in }
-        if !hasChildren { return finish(unkillable: 0) }
+        if !hasChildren, ranks.isEmpty { return finish(unkillable: 0) }
         if ranks.isEmpty, !ending.hasTermedLaunchers {
             // Launchers last: told earlier they would kill ranks that still use their grace.
             self.ending!.hasTermedLaunchers = true
@@ -270,12 +271,14 @@ package final class Agent {
             ProcessTree.signal(SIGTERM, below: getpid())
         }
         if now >= self.ending!.killAt {
+            for pid in ranks.values { kill(-pid, SIGKILL) }
             finish(unkillable: Guard.killRemaining(below: getpid(), milliseconds: 5000))
         }
     }
 
     private func finish(unkillable: Int) {
         isFinished = true
+        hearClientsOut()
         for process in processes.values {
             for stream in [1, 2] {
                 while !leader.isCongested, let index = process.output.firstIndex(where: { $0.stream == stream }),

@@ -97,12 +97,19 @@ extension Agent {
             ranks[rank] = nil
             client.hasReportedExit = true
             leader.send(message)
+        case .output(_, let stream, let bytes):
+            if let rank = client.rank { leader.send(.rankOutput(rank: rank, stream: stream, bytes: bytes)) }
         case .remote(_, let host, let command):
             client.asksForRemote = true
             leader.send(.remote(channel: id, host: host, command: command))
         case .input(_, let bytes): leader.send(.input(channel: id, bytes: bytes))
         default: client.connection.close()
         }
+    }
+
+    /// Takes what the clients still have to say; the last words of stopped ranks.
+    func hearClientsOut() {
+        for id in service?.clients.keys.sorted() ?? [] { receiveFromClient(id) }
     }
 
     private func drop(_ client: LocalService.Client, _ id: UInt32) {

@@ -18,6 +18,16 @@ enum LocalClient {
         return Connection(socket)
     }
 
+    /// Writes everything, or gives up when the agent is gone.
+    static func drain(_ connection: Connection) {
+        connection.flush()
+        while connection.wantsWrite {
+            var slot = pollfd(fd: connection.descriptor.raw, events: Int16(POLLOUT), revents: 0)
+            poll(&slot, 1, -1)
+            connection.flush()
+        }
+    }
+
     /// Waits for the next messages; empty when the agent is gone.
     static func wait(_ connection: Connection) -> [WireMessage] {
         while !connection.isClosed {

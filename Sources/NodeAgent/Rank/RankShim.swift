@@ -33,9 +33,10 @@ enum RankShim {
         let handled = handledSignals.reduce(UInt64(0)) { $0 | 1 << UInt64($1 - 1) }
         _ = linux_sigprocmask(SIG_BLOCK, handled, nil)
         _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(SIGKILL), 0, 0, 0)
-        var streams = LabelledStreams(rank: place.rank, isUsed: labels)
+        var streams: RankStreams
         let pid: pid_t
         do throws(SyscallError) {
+            streams = try RankStreams(labelsRank: labels ? place.rank : nil)
             pid = try Spawn.start(command, environment: environment, streams: streams.forChild)
         } catch {
             let subject = String(decoding: command.first ?? [], as: UTF8.self)
@@ -48,7 +49,7 @@ enum RankShim {
         let status = attend(pid, connection, &streams, handled)
         connection.send(.rankExited(rank: place.rank, status))
         if status.isSuccess {
-            drain(connection)
+            LocalClient.drain(connection)
             return 0
         }
         return waitForRelease(connection, status.code)
@@ -64,11 +65,6 @@ enum RankShim {
         return 125
     }
 
-    private static func drain(_ connection: Connection) {
-        let deadline = MonotonicTime.now() + 2000
-        while connection.wantsWrite, MonotonicTime.now() < deadline { connection.flush() }
-    }
-
     private static func waitForRelease(_ connection: Connection, _ status: Int32) -> Int32 {
         _ = linux_sigprocmask(SIG_SETMASK, 0, nil)
         _ = LocalClient.wait(connection)
@@ -77,20 +73,29 @@ enum RankShim {
 
     /// Passes signals and lines on until the rank has ended.
     private static func attend(
-        _ pid: pid_t, _ connection: Connection, _ streams: inout LabelledStreams, _ handled: UInt64
+        _ pid: pid_t, _ connection: Connection, _ streams: inout RankStreams, _ handled: UInt64
     ) -> ExitStatus {
         let signals = linux_signalfd(handled, Int32(O_CLOEXEC) | Int32(O_NONBLOCK))
         var ended: ExitStatus?
         while true {
             if let ended {
                 // What the rank wrote is in the pipes already; a background child of it may hold them open for ever.
-                streams.forwardRest()
+                streams.forwardRest(to: connection)
                 return ended
             }
-            var slots = [pollfd(fd: signals, events: Int16(POLLIN), revents: 0)]
-            slots += streams.readEnds.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+            connection.flush()
+            var slots = [
+                pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
+                // A negative descriptor is passed over (poll(2)): nothing to write, nothing to wait for.
+                pollfd(
+                    fd: connection.wantsWrite ? connection.descriptor.raw : -1, events: Int16(POLLOUT), revents: 0),
+            ]
+            // A reader that is slow holds the rank back, not our memory.
+            if !connection.isCongested {
+                slots += streams.readEnds.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+            }
             guard poll(&slots, nfds_t(slots.count), -1) > 0 else { continue }
-            for slot in slots.dropFirst() where slot.revents != 0 { streams.forward(slot.fd) }
+            for slot in slots.dropFirst(2) where slot.revents != 0 { streams.forward(slot.fd, to: connection) }
             while let number = nextSignal(signals) {
                 guard number == SIGCHLD else {
                     kill(-pid, number)
@@ -146,55 +151,57 @@ struct RankPlace: Equatable {
     }
 }
 
-/// The rank's output through pipes when lines are labelled, the shim's own streams otherwise.
-private struct LabelledStreams {
+/// The rank's output streams: pipes that the shim empties into its connection to the agent.
+///
+/// They do not take the launcher's way, so what ranks say and what the launcher says stay apart.
+private struct RankStreams {
     private struct Pipe {
         var ends: PipeEnds
-        var target: Int32
-        var labeler: LineLabeler
+        var stream: Int
+        var labeler: LineLabeler?
     }
     private var pipes: [Pipe] = []
 
-    init(rank: Int, isUsed: Bool) {
-        guard isUsed else { return }
-        for target in [Int32(1), 2] {
-            guard let ends = try? PipeEnds.make() else { continue }
+    init(labelsRank rank: Int?) throws(SyscallError) {
+        for stream in [1, 2] {
+            let ends = try PipeEnds.make()
             _ = linux_fcntl_int(ends.read, F_SETFL, Int(O_NONBLOCK))
-            pipes.append(Pipe(ends: ends, target: target, labeler: LineLabeler(rank: rank)))
+            pipes.append(Pipe(ends: ends, stream: stream, labeler: rank.map { LineLabeler(rank: $0) }))
         }
     }
 
-    var forChild: Spawn.Streams {
-        Spawn.Streams(
-            output: pipes.first { $0.target == 1 }?.ends.write ?? -1,
-            error: pipes.first { $0.target == 2 }?.ends.write ?? -1)
-    }
+    var forChild: Spawn.Streams { Spawn.Streams(output: pipes[0].ends.write, error: pipes[1].ends.write) }
     mutating func closeChildSide() { for pipe in pipes { close(pipe.ends.write) } }
     var readEnds: [Int32] { pipes.map(\.ends.read) }
 
-    mutating func forward(_ descriptor: Int32) {
-        guard let index = pipes.firstIndex(where: { $0.ends.read == descriptor }) else { return }
-        _ = forwardOnce(index)
-    }
-
-    /// False at the end of the pipe or when nothing is there.
-    private mutating func forwardOnce(_ index: Int) -> Bool {
-        withUnsafeTemporaryAllocation(byteCount: 16 << 10, alignment: 8) { buffer in
-            let n = read(pipes[index].ends.read, buffer.baseAddress, buffer.count)
+    /// Passes on what is there, at most once around; false at the end of the pipe or when nothing is there.
+    @discardableResult
+    mutating func forward(_ descriptor: Int32, to connection: Connection) -> Bool {
+        guard let index = pipes.firstIndex(where: { $0.ends.read == descriptor }) else { return false }
+        return withUnsafeTemporaryAllocation(byteCount: 32 << 10, alignment: 8) { buffer in
+            let n = read(descriptor, buffer.baseAddress, buffer.count)
             if n < 0 { return false }
+            let stream = pipes[index].stream
             if n == 0 {
-                RemoteShell.writeAll(pipes[index].target, pipes[index].labeler.finish())
-                close(pipes[index].ends.read)
+                let rest = pipes[index].labeler?.finish() ?? []
+                if !rest.isEmpty { connection.send(.output(channel: 0, stream: stream, bytes: rest)) }
+                close(descriptor)
                 pipes.remove(at: index)
                 return false
             }
-            RemoteShell.writeAll(pipes[index].target, pipes[index].labeler.add(buffer[..<n]))
+            let bytes = pipes[index].labeler == nil ? Array(buffer[..<n]) : pipes[index].labeler!.add(buffer[..<n])
+            if !bytes.isEmpty { connection.send(.output(channel: 0, stream: stream, bytes: bytes)) }
             return true
         }
     }
 
-    mutating func forwardRest() {
-        for index in pipes.indices.reversed() { while forwardOnce(index) {} }
-        for var pipe in pipes { RemoteShell.writeAll(pipe.target, pipe.labeler.finish()) }
+    mutating func forwardRest(to connection: Connection) {
+        for descriptor in readEnds {
+            while forward(descriptor, to: connection) { if connection.isCongested { LocalClient.drain(connection) } }
+        }
+        for index in pipes.indices {
+            let rest = pipes[index].labeler?.finish() ?? []
+            if !rest.isEmpty { connection.send(.output(channel: 0, stream: pipes[index].stream, bytes: rest)) }
+        }
     }
 }

@@ -26,6 +26,7 @@ private enum Kind {
     static let release: UInt16 = 22
     static let rankJoining: UInt16 = 23
     static let node: UInt16 = 24
+    static let rankOutput: UInt16 = 25
 }
 
 extension WireMessage {
@@ -115,6 +116,11 @@ extension WireMessage {
         case .ping: return made(Kind.ping)
         case .pong: return made(Kind.pong)
         case .release: return made(Kind.release)
+        case .rankOutput(let rank, let stream, let bytes):
+            w.put(rank)
+            w.put(stream)
+            w.put(bytes)
+            return made(Kind.rankOutput)
         case .rankJoining(let rank):
             w.put(rank)
             return made(Kind.rankJoining)
@@ -161,6 +167,8 @@ extension WireMessage {
         case Kind.ping: self = .ping
         case Kind.pong: self = .pong
         case Kind.release: self = .release
+        case Kind.rankOutput:
+            self = .rankOutput(rank: try r.number(), stream: try r.number(), bytes: try r.data())
         case Kind.rankJoining: self = .rankJoining(rank: try r.number())
         case Kind.node:
             self = .node(environment: try r.list(), size: try r.number(), labelsOutput: try r.number() != 0)

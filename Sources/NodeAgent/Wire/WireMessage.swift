@@ -30,6 +30,8 @@ package enum WireMessage: Equatable, Sendable {
     /// C→A: a rank's shim presents itself; A→C: what its node knows (see `RankShim`).
     case rankJoining(rank: Int)
     case node(environment: [[UInt8]], size: Int, labelsOutput: Bool)
+    /// A→L: what a rank with a shim wrote (it reaches the agent as `output` of the shim's connection).
+    case rankOutput(rank: Int, stream: Int, bytes: [UInt8])
     /// C→A→L.
     case rankStarted(rank: Int, size: Int, pid: Int)
     case rankExited(rank: Int, ExitStatus)

@@ -16,14 +16,14 @@ package enum SlurmCommands {
 
     /// The ranks of `map`, started by Slurm, each joining its node's container.
     package static func ranks(
-        map: TaskMap, jobID: String, processManagement: ProcessManagement, labelsOutput: Bool, command: [String]
+        map: TaskMap, jobID: String, processManagement: ProcessManagement, command: [String]
     ) -> [String] {
         let mostTasks = map.nodes.map(\.tasks).max() ?? 1
         return [
             "srun", "--jobid=\(jobID)", "-K", "-N", "\(map.nodes.count)", "-n", "\(map.size)",
             "--ntasks-per-node=\(mostTasks)", "--nodelist=\(HostList(map.nodes.map(\.name)).description)",
-            "--mpi=\(processManagement.rawValue)", "--overlap", "--cpu-bind=none", "--mem=0", "--quiet",
-        ] + (labelsOutput ? ["--label"] : []) + command
+            "--mpi=\(processManagement.rawValue)", "--overlap", "--mem=0", "--input=0", "--quiet",
+        ] + command
     }
 
     /// `command` inside a fresh allocation that ends with it.

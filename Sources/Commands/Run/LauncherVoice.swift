@@ -1,0 +1,30 @@
+/// What an MPI launcher says itself, in whole lines, without the one line that is always false alarm.
+///
+/// Open MPI forks its remote shell and calls setpgid(2) for it from both sides; the parent's call
+/// fails when the child has already executed, which is harmless, and says so every other time.
+struct LauncherVoice {
+    private var pending: [UInt8] = []
+    private static let falseAlarm = Array("plm:rsh: Warning: setpgid(".utf8)
+    private static let lineLimit = 64 << 10
+
+    /// The lines completed by `bytes`, worth showing.
+    mutating func add(_ bytes: [UInt8]) -> [UInt8] {
+        pending += bytes
+        guard let end = pending.lastIndex(of: UInt8(ascii: "\n")) ?? (pending.count > Self.lineLimit ? pending.count - 1 : nil)
+        else { return [] }
+        let lines = pending[...end].split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).dropLast()
+        pending.removeFirst(end + 1)
+        return lines.filter { !Self.isFalseAlarm($0) }.flatMap { $0 + [UInt8(ascii: "\n")] }
+    }
+
+    mutating func finish() -> [UInt8] {
+        defer { pending = [] }
+        return Self.isFalseAlarm(pending[...]) ? [] : pending
+    }
+
+    private static func isFalseAlarm(_ line: ArraySlice<UInt8>) -> Bool {
+        // `[host:pid] plm:rsh: …`
+        guard line.first == UInt8(ascii: "["), let blank = line.firstIndex(of: UInt8(ascii: " ")) else { return false }
+        return line[line.index(after: blank)...].starts(with: falseAlarm)
+    }
+}
