@@ -76,7 +76,8 @@ let package = Package(
             [
                 "ContainerRuntime", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "JobModel",
                 "ResourceManagers",
-                "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration", "LinuxSystem", "CLinux",
+                "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration", "LinuxSystem",
+                "CLinux",
                 "Diagnostics",
                 argumentParser,
             ]),
@@ -97,7 +98,9 @@ let package = Package(
         tests("LaunchPlanTests", ["LaunchPlan"]),
         tests("VirtualClusterTests", ["VirtualCluster", "LinuxSystem"]),
         tests("ClusterTests", []),
-        tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan", "LinuxSystem", "CLinux"]),
+        .executableTarget(
+            name: "EntryProbe", dependencies: ["ContainerLaunch"], path: "Tests/EntryProbe", swiftSettings: strict),
+        tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan"]),
         tests("IntegrationTests", ["LaunchPlan"]),
         tests("OCIModelTests", ["OCIModel"]),
         tests("ImageFormatsTests", ["ImageFormats", "LinuxSystem", "CLinux"]),

@@ -1,8 +1,5 @@
-import CLinux
 import Glibc
 import LaunchPlan
-import LinuxSystem
-import TestSupport
 import Testing
 
 @testable import ContainerLaunch
@@ -89,45 +86,6 @@ private func withC<R>(_ text: String, _ body: (CString) throws -> R) rethrows ->
         #expect(throws: LaunchFailure.self) {
             try [UInt8](repeating: 1, count: 64).withUnsafeBytes { try enterContainer(plan: $0, store: "/") }
         }
-    }
-
-    /// The whole of it: a forked child (one thread, as an agent is) enters and looks around.
-    @Test func enteringAContainer() throws {
-        let directory = try TemporaryDirectory()
-        for made in ["store", "store/l", "store/l/proc", "store/l/marker", "store/l/sys", "store/l/dev", "store/l/tmp"]
-        {
-            #expect(mkdir(directory.path + "/" + made, 0o755) == 0)
-        }
-        var plan = LaunchPlan()
-        plan.layers = ["l"]
-        plan.options = [.noHome]
-        plan.files = [.init(destination: "/etc/hosts", content: bytes("10.0.0.1 n1\n")[0])]
-        let encoded = try plan.encoded()
-        let store = directory.path + "/store"
-        let child = linux_fork()
-        if child == 0 {
-            _exit(
-                encoded.withUnsafeBytes { raw in
-                    do throws(LaunchFailure) {
-                        try enterContainer(plan: raw, store: store)
-                    } catch {
-                        return LaunchDiagnosis(error, image: c("test")).report()
-                    }
-                    if access(c("/marker"), F_OK) != 0 { return 1 }
-                    if access(c("/usr"), F_OK) == 0 { return 2 }
-                    if mkdir(c("/x"), 0o755) == 0 || errno != EROFS { return 3 }
-                    let hosts = open(c("/etc/hosts"), O_RDONLY)
-                    var text = [UInt8](repeating: 0, count: 64)
-                    if read(hosts, &text, 64) != 12 { return 4 }
-                    if linux_unshare(CloneFlags.newMount) == 0 { return 5 }
-                    let failure = becomeCommand([Array("nothing".utf8)], environment: [])
-                    return failure.exitStatus == 127 ? 77 : 6
-                })
-        }
-        var status: Int32 = 0
-        #expect(waitpid(child, &status, 0) == child)
-        #expect(linux_status_exited(status) != 0)
-        #expect(linux_status_exit_code(status) == 77)
     }
 }
 

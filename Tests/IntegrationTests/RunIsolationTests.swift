@@ -82,6 +82,31 @@ import Testing
         #expect(children.isEmpty)
     }
 
+    /// The facade for agents, from a program of its own: forking this one, which has threads, may deadlock.
+    @Test func enteringThroughTheFacade() throws {
+        let program = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().path + "/EntryProbe"
+        var plan = store.prepared
+        plan.files = [.init(destination: "/etc/hosts", content: Array("10.0.0.1 n1\n".utf8))]
+        try store.write("facade", Data(try plan.encoded()))
+        func enter(_ words: String...) throws -> ProgramRun {
+            try runProgram(
+                [program, store.path + "/facade", store.path, "probe"] + words, environment: ["HOME": store.home],
+                directory: store.home, limitSeconds: 30)
+        }
+        #expect(try enter("cat", "/etc/hosts").outputText == "10.0.0.1 n1\n")
+        #expect(try enter("write", "/x").lines == ["EROFS"])
+        #expect(try enter("pwd").lines == [store.home])
+        #expect(
+            try Set(enter("env").strings.map { String(decoding: $0, as: UTF8.self) })
+                == ["HOST=1", "OVER=2", "PATH=/bin", "FROM_IMAGE=yes"])
+        let status = try enter("cat", "/proc/self/status")
+        #expect(status.field("CapEff") == "0000000000000000")
+        #expect(status.field("CapBnd") == "0000000000000000")
+        plan.layers = ["layers/gone", "layers/base"]
+        try store.write("facade", Data(try plan.encoded()))
+        #expect(try enter("pwd").errorText.contains("[layer-missing]"))
+    }
+
     @Test func joiningAnAgentsContainer() throws {
         let key = "test-\(getpid())-\(UUID().uuidString)"
         let agent = Process()
