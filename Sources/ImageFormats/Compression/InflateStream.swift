@@ -95,6 +95,10 @@ package final class InflateStream: ByteStream {
     /// Leaves at least `inputSlack` bytes to read, or all that are left with zeros behind them.
     private func refill() throws(ArchiveFault) {
         guard inputRest < Size.inputSlack, !isInputFinal else { return }
+        // Whole bytes held as bits go back, or they could not when the block turns out to be a stored one.
+        next -= Int(bitCount >> 3)
+        bitCount &= 7
+        bits &= (1 &<< bitCount) &- 1
         let rest = max(0, inputRest)
         memmove(input, next, rest)
         next = input
