@@ -131,7 +131,10 @@ struct LayerImport {
             ring.cancel()
             throw error
         }
-        let result = unpack(ring.reader(1), shared, ring)
+        let unpacked = ring.reader(1)
+        let result = unpack(unpacked, shared, ring)
+        // What may follow the archive's end is hashed, but not looked at.
+        unpacked.leave()
         producer.join()
         hasher.join()
         copier.join()
