@@ -16,7 +16,7 @@ package final class InflateStream: ByteStream {
         /// Zeros behind the input: what one step of decoding may look ahead, a block's header included.
         static let inputSlack = 1024
     }
-    private enum State { case memberStart, blockStart, stored, codes, trailer, finished }
+    fileprivate enum State { case memberStart, blockStart, stored, codes, trailer, finished }
 
     private let source: any ByteStream
     private let input: UnsafeMutablePointer<UInt8>
@@ -286,18 +286,19 @@ package final class InflateStream: ByteStream {
 }
 
 extension InflateStream {
-    /// How the inner loop ended.
-    private enum Stop { case pause, endOfBlock, badCode, badDistance }
-
-    /// Decodes codewords until the block, the output or the input at hand ends. Every loop needs at most 16
-    /// bytes of input and writes at most 258 and a word, so the bounds are looked at once per loop.
-    func decodeCodes(_ limit: Int) throws(ArchiveFault) {
-        let last = isInputFinal ? inputEnd + 8 : inputEnd - 16
-        var stop = Stop.pause
-        var at = output + filled
-        run(last, output + limit, &at, &stop)
-        memberBytes += at - (output + filled)
-        filled = at - output
+    /// Decodes codewords until the block, the output or the input at hand ends.
+    fileprivate func decodeCodes(_ limit: Int) throws(ArchiveFault) {
+        let start = output + filled
+        var loop = CodeLoop(
+            literals: UnsafePointer(literals.entries), distances: UnsafePointer(distances.entries),
+            next: UnsafePointer(next),
+            bits: bits, count: bitCount, out: start, oldest: max(start - memberBytes, output))
+        let stop = loop.run(UnsafePointer(isInputFinal ? inputEnd + 8 : inputEnd - 16), output + limit)
+        next = UnsafeMutablePointer(mutating: loop.next)
+        bits = loop.bits
+        bitCount = loop.count
+        memberBytes += loop.out - start
+        filled = loop.out - output
         if isOverrun { throw truncated }
         switch stop {
         case .pause: break
@@ -306,56 +307,66 @@ extension InflateStream {
         case .badDistance: throw corrupt("invalid distance too far back")
         }
     }
+}
+
+/// The inner loop, on a value of its own: the compiler keeps its fields in registers, as it may not
+/// keep a class's.
+private struct CodeLoop {
+    let literals: UnsafePointer<UInt32>
+    let distances: UnsafePointer<UInt32>
+    var next: UnsafePointer<UInt8>
+    var bits: UInt64
+    var count: UInt64
+    var out: UnsafeMutablePointer<UInt8>
+    /// The farthest a distance may reach back.
+    let oldest: UnsafeMutablePointer<UInt8>
+
+    enum Stop { case pause, endOfBlock, badCode, badDistance }
 
     @inline(__always)
-    private func run(
-        _ inputLimit: UnsafeMutablePointer<UInt8>, _ outputLimit: UnsafeMutablePointer<UInt8>,
-        _ at: inout UnsafeMutablePointer<UInt8>, _ stop: inout Stop
-    ) {
-        // Everything in registers: the compiler may not keep a class's fields there.
-        let literals = UnsafePointer(self.literals.entries)
-        let distances = UnsafePointer(self.distances.entries)
-        var out = at
-        var next = UnsafePointer(self.next)
-        var bits = self.bits
-        var count = self.bitCount
-        let start = at - self.memberBytes
-        let oldest = max(start, self.output)
-        defer {
-            at = out
-            self.next = UnsafeMutablePointer(mutating: next)
-            self.bits = bits
-            self.bitCount = count
-        }
-        @inline(__always) func fill() {
-            bits |= UInt64(littleEndian: UnsafeRawPointer(next).loadUnaligned(as: UInt64.self)) &<< count
-            next += Int((63 &- count) &>> 3)
-            count |= 56
-        }
-        @inline(__always) func drop(_ n: UInt64) {
-            bits &>>= n
-            count &-= n
-        }
+    private mutating func fill() {
+        bits |= UInt64(littleEndian: UnsafeRawPointer(next).loadUnaligned(as: UInt64.self)) &<< count
+        next += Int((63 &- count) &>> 3)
+        count |= 56
+    }
+
+    @inline(__always)
+    private mutating func drop(_ n: UInt64) {
+        bits &>>= n
+        count &-= n
+    }
+
+    /// Writes the literal of `entry`, if it is one.
+    @inline(__always)
+    private mutating func wrote(_ entry: UInt32) -> Bool {
+        guard entry & HuffmanTable.literal != 0 else { return false }
+        drop(UInt64(entry & 31))
+        out.pointee = UInt8(truncatingIfNeeded: entry &>> 16)
+        out += 1
+        return true
+    }
+
+    /// The base of `entry` and its extra bits, all consumed.
+    @inline(__always)
+    private mutating func value(_ entry: UInt32) -> Int {
+        drop(UInt64(entry & 31))
+        let extra = UInt64(entry &>> 8 & 31)
+        defer { drop(extra) }
+        return Int(entry &>> 16) &+ Int(bits & ((1 &<< extra) &- 1))
+    }
+
+    /// Every turn needs at most 16 bytes of input and writes at most 258 and a word, so the bounds are
+    /// looked at once per turn. 56 bits hold three literals of the main table, or one match.
+    @inline(__always)
+    mutating func run(_ inputLimit: UnsafePointer<UInt8>, _ outputLimit: UnsafeMutablePointer<UInt8>) -> Stop {
         while next < inputLimit, out < outputLimit {
             fill()
             var entry = literals[Int(bits & 2047)]
-            if entry & HuffmanTable.literal != 0 {
-                drop(UInt64(entry & 31))
-                out[0] = UInt8(truncatingIfNeeded: entry &>> 16)
+            if wrote(entry) {
                 entry = literals[Int(bits & 2047)]
-                if entry & HuffmanTable.literal != 0 {
-                    drop(UInt64(entry & 31))
-                    out[1] = UInt8(truncatingIfNeeded: entry &>> 16)
+                if wrote(entry) {
                     entry = literals[Int(bits & 2047)]
-                    if entry & HuffmanTable.literal != 0 {
-                        drop(UInt64(entry & 31))
-                        out[2] = UInt8(truncatingIfNeeded: entry &>> 16)
-                        out += 3
-                        continue
-                    }
-                    out += 2
-                } else {
-                    out += 1
+                    if wrote(entry) { continue }
                 }
                 fill()
             }
@@ -363,58 +374,37 @@ extension InflateStream {
                 if entry & HuffmanTable.subtable != 0 {
                     drop(11)
                     entry = literals[Int(entry &>> 16) &+ Int(bits & 15)]
-                    if entry & HuffmanTable.literal != 0 {
-                        drop(UInt64(entry & 31))
-                        out[0] = UInt8(truncatingIfNeeded: entry &>> 16)
-                        out += 1
-                        continue
-                    }
+                    if wrote(entry) { continue }
                 }
                 if entry & HuffmanTable.endOfBlock != 0 {
                     drop(UInt64(entry & 31))
-                    stop = .endOfBlock
-                    return
+                    return .endOfBlock
                 }
-                if entry & HuffmanTable.exceptional != 0 {
-                    stop = .badCode
-                    return
-                }
+                if entry & HuffmanTable.exceptional != 0 { return .badCode }
             }
-            drop(UInt64(entry & 31))
-            let extra = UInt64(entry &>> 8 & 31)
-            let length = Int(entry &>> 16) &+ Int(bits & ((1 &<< extra) &- 1))
-            drop(extra)
+            let length = value(entry)
             var distanceEntry = distances[Int(bits & 255)]
             if distanceEntry & HuffmanTable.exceptional != 0 {
                 if distanceEntry & HuffmanTable.subtable != 0 {
                     drop(8)
                     distanceEntry = distances[Int(distanceEntry &>> 16) &+ Int(bits & 127)]
                 }
-                if distanceEntry & HuffmanTable.exceptional != 0 {
-                    stop = .badCode
-                    return
-                }
+                if distanceEntry & HuffmanTable.exceptional != 0 { return .badCode }
             }
-            drop(UInt64(distanceEntry & 31))
-            let distanceExtra = UInt64(distanceEntry &>> 8 & 31)
-            let distance = Int(distanceEntry &>> 16) &+ Int(bits & ((1 &<< distanceExtra) &- 1))
-            drop(distanceExtra)
-            guard distance <= out - oldest else {
-                stop = .badDistance
-                return
-            }
-            copyMatch(out, distance, length)
-            out += length
+            let distance = value(distanceEntry)
+            guard distance <= out - oldest else { return .badDistance }
+            copyMatch(distance, length)
         }
+        return .pause
     }
 
-    /// Copies `length` bytes from `distance` back; may write up to 15 bytes more.
+    /// Copies `length` bytes from `distance` back; may write up to 7 bytes more.
     @inline(__always)
-    private func copyMatch(_ out: UnsafeMutablePointer<UInt8>, _ distance: Int, _ length: Int) {
+    private mutating func copyMatch(_ distance: Int, _ length: Int) {
         let end = out + length
         var to = UnsafeMutableRawPointer(out)
-        var from = UnsafeRawPointer(out - distance)
         if distance >= 8 {
+            var from = UnsafeRawPointer(out - distance)
             repeat {
                 to.storeBytes(of: from.loadUnaligned(as: UInt64.self), as: UInt64.self)
                 to += 8
@@ -427,11 +417,11 @@ extension InflateStream {
                 to += 8
             } while to < UnsafeMutableRawPointer(end)
         } else {
-            var out = out
             while out < end {
                 out.pointee = (out - distance).pointee
                 out += 1
             }
         }
+        out = end
     }
 }
