@@ -17,6 +17,37 @@ package enum DiagnosticCatalogue {
 
     package static let entries: [Entry] = [
         Entry(
+            "image-not-found", "no image of this name is in the store",
+            "'trireme image ls' lists what is there; 'trireme image load -i FILE' brings one in."),
+        Entry(
+            "image-unsupported", "the image's configuration cannot be turned into a launch plan",
+            "The message names what is too large or holds a NUL byte; build the image without it."),
+        Entry(
+            "archive-invalid", "an image archive is truncated, damaged, or holds an entry that must not be unpacked",
+            "The message names the layer, the entry and the reason; nothing of it was stored. Write or copy the archive again."
+        ),
+        Entry(
+            "archive-unsupported", "the archive is sound, but of a kind that is not read",
+            "Write it as an OCI archive or with 'docker save', layers plain, gzip or zstd."),
+        Entry(
+            "archive-limit", "an archive asks for more than the limits that keep a bomb from filling the store",
+            "The message names the limit."),
+        Entry(
+            "archive-unreadable", "the archive file cannot be opened",
+            "Check the path and its permissions; '-i -' reads standard input."),
+        Entry(
+            "no-space", "the file system of the store is full, or will be",
+            "Remove images with 'trireme image rm', or set TRIREME_STORE to a directory on a larger file system."),
+        Entry(
+            "store-unusable", "the image store cannot be written or read",
+            "The message names the system call; TRIREME_STORE moves the store."),
+        Entry(
+            "store-damaged", "a file of the store is not what trireme wrote",
+            "Remove the image with 'trireme image rm' and load it again."),
+        Entry(
+            "store-busy", "other commands kept removing what this one was loading",
+            "Try again."),
+        Entry(
             "unknown-verb", "the first word is not a command of trireme",
             "Run 'trireme --help' for the commands."),
         Entry(

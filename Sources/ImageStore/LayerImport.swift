@@ -131,7 +131,10 @@ struct LayerImport {
             ring.cancel()
             throw error
         }
-        let result = unpack(ring.reader(1), shared, ring)
+        let unpacked = ring.reader(1)
+        let result = unpack(unpacked, shared, ring)
+        // What may follow the archive's end is hashed, but not looked at.
+        unpacked.leave()
         producer.join()
         hasher.join()
         copier.join()
@@ -191,6 +194,6 @@ struct LayerImport {
 extension ChunkRing {
     /// Decompresses `range` into the ring; failing to start is a failure of the stream.
     fileprivate func pump(_ compression: Compression, _ range: FileRange) {
-        do throws(ArchiveFault) { pump(try compression.decompressing(range)) } catch { fail(error) }
+        do throws(ArchiveFault) { pump(try compression.decompressing(range, isVerified: true)) } catch { fail(error) }
     }
 }

@@ -70,10 +70,15 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
         return text.utf8.allSatisfy { isLowerOrDigit($0) || $0 == 46 || $0 == 95 || $0 == 45 }
     }
 
+    /// Labels of letters, digits and inner hyphens, and a port.
     private static func isHost(_ text: String) -> Bool {
-        !text.isEmpty
-            && text.utf8.allSatisfy {
-                isLowerOrDigit($0) || (65...90).contains($0) || $0 == 46 || $0 == 45 || $0 == 58
+        let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+        let labels = parts[0].split(separator: ".", omittingEmptySubsequences: false)
+        let isPort = parts.count == 1 || (!parts[1].isEmpty && parts[1].utf8.allSatisfy { (48...57).contains($0) })
+        return isPort
+            && labels.allSatisfy { label in
+                !label.isEmpty && label.first != "-" && label.last != "-"
+                    && label.utf8.allSatisfy { isLowerOrDigit($0) || (65...90).contains($0) || $0 == 45 }
             }
     }
 

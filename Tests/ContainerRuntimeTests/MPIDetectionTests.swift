@@ -50,7 +50,9 @@ struct MPIDetectionTests {
     }
 
     @Test func findsBoth() throws {
-        let tree = try image(openMPI: true, mpich: true).merged()
+        let files = try image(openMPI: true, mpich: true)
+        defer { withExtendedLifetime(files) {} }
+        let tree = try files.merged()
         let found = MPIDetection.installations(in: tree)
         #expect(found.map(\.family) == [.openMPI, .mpich])
         #expect(found[0].major == 4)
@@ -69,11 +71,15 @@ struct MPIDetectionTests {
     }
 
     @Test func theOnlyOneIsIt() throws {
-        let tree = try image(openMPI: false, mpich: true).merged()
+        let files = try image(openMPI: false, mpich: true)
+        defer { withExtendedLifetime(files) {} }
+        let tree = try files.merged()
         let found = MPIDetection.installations(in: tree)
         #expect(found.map(\.family) == [.mpich])
         #expect(MPIDetection.detect(installations: found, in: tree, command: "/script", path: [])?.flavour == .mpich)
-        #expect(MPIDetection.installations(in: try Tree().merged()).isEmpty)
+        let empty = try Tree()
+        #expect(MPIDetection.installations(in: try empty.merged()).isEmpty)
+        withExtendedLifetime(empty) {}
     }
 
     @Test func damagedProgramsAreNoPrograms() throws {

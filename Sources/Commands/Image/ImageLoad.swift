@@ -29,7 +29,7 @@ package struct ImageLoad: ParsableCommand {
         if let platform {
             guard let parsed = Platform(platform) else {
                 throw Diagnostic(
-                    DiagnosticCode("bad-usage"), "--platform \(platform)", reasons: ["not a platform"],
+                    DiagnosticCode("usage"), "--platform \(platform)", reasons: ["not a platform"],
                     remedies: ["--platform \(Platform.current)"])
             }
             guard Platform.current.accepts(parsed) else {
@@ -41,7 +41,7 @@ package struct ImageLoad: ParsableCommand {
         }
         if input == "-", isatty(STDIN_FILENO) == 1 {
             throw Diagnostic(
-                DiagnosticCode("bad-usage"), "load", reasons: ["standard input is a terminal, not an archive"],
+                DiagnosticCode("usage"), "load", reasons: ["standard input is a terminal, not an archive"],
                 remedies: ["trireme image load -i FILE"])
         }
         let archive: OwnedDescriptor

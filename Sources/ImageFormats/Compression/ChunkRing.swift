@@ -135,6 +135,9 @@ package final class ChunkRing: @unchecked Sendable {
 
         deinit { ring.leave(consumer: consumer) }
 
+        /// Wants no more; the producer does not wait for this consumer again.
+        package func leave() { ring.leave(consumer: consumer) }
+
         package func nextChunk() throws(ArchiveFault) -> UnsafeRawBufferPointer? {
             let chunk = try ring.take(index, consumer: consumer)
             if chunk != nil { index += 1 }
