@@ -47,60 +47,6 @@ import Testing
         #expect(throws: ArchiveFault.self) { _ = try plain(flipped) == sample }
     }
 
-    private func inflated(_ bytes: [UInt8], piece: Int = .max) throws -> [UInt8] {
-        let chunks = BufferedChunks(InflateStream(MemoryStream(bytes, piece: piece)), bytes: 70_001)
-        var result: [UInt8] = []
-        while let chunk = try chunks.nextChunk() { result += chunk }
-        return result
-    }
-
-    /// Our own inflate against what gzip deflated: text, noise, runs, real programs, every level.
-    @Test func inflateAgreesWithGzip() throws {
-        var noise = SystemRandomNumberGenerator()
-        var samples: [[UInt8]] = [
-            [], [1], Array(repeating: 7, count: 600_000), sample,
-            (0..<150_000).map { _ in .random(in: 0...255, using: &noise) },
-            (0..<200_000).map { _ in .random(in: 0...3, using: &noise) },
-        ]
-        for path in ["/usr/bin/env", "/etc/services"] {
-            samples.append(Array(try Data(contentsOf: URL(fileURLWithPath: path))))
-        }
-        for bytes in samples {
-            for level in ["-1", "-6", "-9"] {
-                let packed = try piped(["gzip", level, "-c"], bytes)
-                #expect(try inflated(packed) == bytes)
-                #expect(try inflated(packed, piece: 65_521) == bytes)
-                #expect(try inflated(packed + packed + [0, 0]) == bytes + bytes)
-            }
-            let packed = try piped(["gzip", "-c"], bytes.suffix(60_000))
-            #expect(try inflated(packed, piece: 1) == bytes.suffix(60_000))
-            // zlib's full repertoire of blocks: Huffman only, fixed codes, stored.
-            for strategy in ["2", "4"] {
-                let script =
-                    "import sys,zlib;c=zlib.compressobj(6,8,31,9,\(strategy));d=sys.stdin.buffer.read();sys.stdout.buffer.write(c.compress(d)+c.flush())"
-                #expect(try inflated(try piped(["python3", "-c", script], bytes)) == bytes)
-            }
-        }
-    }
-
-    /// Damage ends in a fault, or in other bytes than the original's: never in a crash or without end.
-    @Test func inflateSurvivesDamage() throws {
-        var generator = SystemRandomNumberGenerator()
-        let bytes = Array(try Data(contentsOf: URL(fileURLWithPath: "/usr/bin/env")))
-        let packed = try piped(["gzip", "-c"], bytes)
-        for _ in 0..<100 {
-            var damaged = packed
-            for _ in 0..<Int.random(in: 1...4) { damaged[Int.random(in: 0..<damaged.count)] = .random(in: 0...255) }
-            if Bool.random() { damaged.removeLast(Int.random(in: 0..<damaged.count, using: &generator)) }
-            do {
-                #expect(try inflated(damaged, piece: Int.random(in: 1...5000)).count < 64 << 20)
-            } catch is ArchiveFault {}
-        }
-        for cut in stride(from: 0, to: packed.count, by: 2999) {
-            #expect(throws: ArchiveFault.self) { try inflated(Array(packed.prefix(cut))) }
-        }
-    }
-
     @Test(arguments: ["bzip2", "xz"])
     func othersAreNamed(program: String) throws {
         let bytes: [UInt8] = program == "xz" ? [0xFD, 0x37, 0x7A, 0x58, 0x5A, 0] : Array("BZh91A".utf8)

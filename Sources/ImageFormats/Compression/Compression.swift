@@ -25,15 +25,10 @@ package enum Compression: String, Sendable {
     }
 
     /// The plain bytes behind `stream`.
-    ///
-    /// - Parameter isVerified: the caller checks a digest of the plain bytes, so that gzip's own CRC, and
-    ///   with it zlib, can be spared.
-    package func decompressing(
-        _ stream: any ByteStream, isVerified: Bool = false
-    ) throws(ArchiveFault) -> any ByteStream {
+    package func decompressing(_ stream: any ByteStream) throws(ArchiveFault) -> any ByteStream {
         switch self {
         case .none: stream
-        case .gzip: isVerified ? InflateStream(stream) : try GunzipStream(stream)
+        case .gzip: try GunzipStream(stream)
         case .zstd: try UnzstdStream(stream)
         }
     }
