@@ -233,4 +233,34 @@ int linux_unix_abstract(int fd, const char *name, size_t bytes, int connecting) 
                       : bind(fd, (struct sockaddr *)&address, size);
 }
 
+// One message with descriptors attached (unix(7), SCM_RIGHTS); at most 4.
+ssize_t linux_send_descriptors(int fd, const void *bytes, size_t count, const int *fds, int fd_count) {
+    union { struct cmsghdr header; char space[CMSG_SPACE(4 * sizeof(int))]; } control;
+    struct iovec part = {(void *)bytes, count};
+    size_t size = (size_t)fd_count * sizeof(int);
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+                             .msg_controllen = CMSG_SPACE(size)};
+    memset(&control, 0, sizeof control);
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    control.header.cmsg_len = CMSG_LEN(size);
+    memcpy(CMSG_DATA(&control.header), fds, size);
+    return sendmsg(fd, &message, MSG_NOSIGNAL);
+}
+ssize_t linux_receive_descriptors(int fd, void *bytes, size_t count, int *fds, int *fd_count) {
+    union { struct cmsghdr header; char space[CMSG_SPACE(4 * sizeof(int))]; } control;
+    struct iovec part = {bytes, count};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    *fd_count = 0;
+    if (n < 0) return n;
+    for (struct cmsghdr *h = CMSG_FIRSTHDR(&message); h; h = CMSG_NXTHDR(&message, h)) {
+        if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS) continue;
+        *fd_count = (int)((h->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        memcpy(fds, CMSG_DATA(h), (size_t)*fd_count * sizeof(int));
+    }
+    return n;
+}
+
 char **linux_environ(void) { return environ; }

@@ -104,6 +104,13 @@ int linux_peer_credentials(int fd, pid_t *pid, uid_t *uid, gid_t *gid);
 /// Binds or connects (connect != 0) an AF_UNIX socket to an abstract name (unix(7)).
 int linux_unix_abstract(int fd, const char *name, size_t bytes, int connect);
 
+/// sendmsg(2) with up to 4 descriptors attached.
+ssize_t linux_send_descriptors(int fd, const void *bytes, size_t count,
+                               const int *fds, int fd_count);
+/// recvmsg(2); up to 4 attached descriptors arrive close-on-exec in `fds`.
+ssize_t linux_receive_descriptors(int fd, void *bytes, size_t count, int *fds,
+                                  int *fd_count);
+
 extern char **environ;
 /// The environment block of this process; Swift refuses the global as unsafe.
 char **linux_environ(void);

@@ -63,7 +63,7 @@ extension JobLeader {
         }
     }
 
-    private func launch(_ launch: Launch, on node: Int, isLauncher: Bool = false, origin: (Int, UInt32)? = nil) {
+    func launch(_ launch: Launch, on node: Int, isLauncher: Bool = false, origin: (Int, UInt32)? = nil) {
         let channel = nextChannel
         nextChannel += 1
         channels[channel] = Channel(node: node, origin: origin, isLauncher: isLauncher, rank: launch.rank)
@@ -89,8 +89,6 @@ extension JobLeader {
         case .exited(let channel, let status): exited(channel, status, now)
         case .refused(let channel, let errno, let subject): refused(channel, node, errno, subject, now)
         case .remote(let request, let host, let command): remote(node, request, host, command)
-        case .input(let request, let bytes):
-            forward(node, request) { .input(channel: $0, bytes: bytes) }
         case .hangUp(let request): forward(node, request) { .hangUp(channel: $0) }
         default: break
         }
@@ -183,7 +181,7 @@ extension JobLeader {
             return
         }
         let shell = [Array("/bin/sh".utf8), Array("-c".utf8), command]
-        launch(Launch(arguments: shell, takesInput: true), on: target, origin: (node, request))
+        launch(Launch(arguments: shell), on: target, origin: (node, request))
     }
 
     private func forward(_ node: Int, _ request: UInt32, _ message: (UInt32) -> WireMessage) {

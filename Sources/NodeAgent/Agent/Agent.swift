@@ -18,11 +18,18 @@ package final class Agent {
     var service: LocalService?
     /// Pids of ranks that run, by rank: what TERM goes to first.
     var ranks: [Int: pid_t] = [:]
+    /// Output of ranks that launchers started, read here and not by their shims.
+    var rankOutputs: [RankOutput] = []
     private var ending: Ending?
     private var lastHeard = MonotonicTime.now()
     private var isFinished = false
     private let signals: Int32
     private let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 16)
+
+    struct RankOutput {
+        var rank: Int
+        var pipe: OutputPipe
+    }
 
     private struct Ending {
         var killAt: Int
@@ -51,7 +58,8 @@ package final class Agent {
         case listener
         case client(UInt32)
         case input(UInt32)
-        case output(UInt32, stream: Int)
+        case output(UInt32, OutputPipe)
+        case rankOutput(RankOutput)
     }
 
     /// Runs until nothing of the job is left here.
@@ -90,8 +98,9 @@ package final class Agent {
         for (channel, process) in processes {
             if let input = process.wantsInput { watch(input, POLLOUT, .input(channel)) }
             if leader.isCongested { continue }
-            for pipe in process.output { watch(pipe.descriptor, POLLIN, .output(channel, stream: pipe.stream)) }
+            for pipe in process.output { watch(pipe.raw, POLLIN, .output(channel, pipe)) }
         }
+        if !leader.isCongested { for output in rankOutputs { watch(output.pipe.raw, POLLIN, .rankOutput(output)) } }
         return (slots, sources)
     }
 
@@ -107,18 +116,35 @@ package final class Agent {
         case .listener: service?.accept()
         case .client(let id): receiveFromClient(id)
         case .input(let channel): flushInput(channel)
-        case .output(let channel, let stream):
-            guard let process = processes[channel],
-                let index = process.output.firstIndex(where: { $0.stream == stream })
-            else { return }
-            forwardOutput(process, index)
+        case .output(let channel, let pipe): if let process = processes[channel] { forward(pipe, of: process) }
+        case .rankOutput(let output): forward(output)
         }
     }
 
-    private func forwardOutput(_ process: AgentProcess, _ index: Int) {
-        if let (stream, bytes) = process.readOutput(index, into: chunk), !bytes.isEmpty {
-            leader.send(.output(channel: process.channel, stream: stream, bytes: bytes))
+    /// False when there was nothing.
+    @discardableResult
+    private func forward(_ pipe: OutputPipe, of process: AgentProcess) -> Bool {
+        let bytes = pipe.read(into: chunk)
+        if let bytes, !bytes.isEmpty {
+            leader.send(.output(channel: process.channel, stream: pipe.stream, bytes: bytes))
         }
+        if pipe.isAtEnd { process.output.removeAll { $0 === pipe } }
+        return bytes != nil && !pipe.isAtEnd
+    }
+
+    @discardableResult
+    private func forward(_ output: RankOutput) -> Bool {
+        let bytes = output.pipe.read(into: chunk)
+        if let bytes, !bytes.isEmpty {
+            leader.send(.rankOutput(rank: output.rank, stream: output.pipe.stream, bytes: bytes))
+        }
+        if output.pipe.isAtEnd { rankOutputs.removeAll { $0.pipe === output.pipe } }
+        return bytes != nil && !output.pipe.isAtEnd
+    }
+
+    /// What the rank wrote before it ended comes before its end.
+    func drainRankOutputs(of rank: Int) {
+        for output in rankOutputs where output.rank == rank { while forward(output) {} }
     }
 
     func flushInput(_ channel: UInt32) {
@@ -224,13 +250,7 @@ package final class Agent {
             if leader.isCongested { continue }
             if !process.exitIsReported {
                 // What it wrote before it ended comes before its end.
-                for stream in [1, 2] {
-                    while !leader.isCongested, let index = process.output.firstIndex(where: { $0.stream == stream }),
-                        let (stream, bytes) = process.readOutput(index, into: chunk)
-                    {
-                        if !bytes.isEmpty { leader.send(.output(channel: channel, stream: stream, bytes: bytes)) }
-                    }
-                }
+                for pipe in process.output { while !leader.isCongested, forward(pipe, of: process) {} }
                 if leader.isCongested { continue }
                 process.exitIsReported = true
                 if process.rank >= 0 {
@@ -280,16 +300,9 @@ package final class Agent {
         isFinished = true
         hearClientsOut()
         for process in processes.values {
-            for stream in [1, 2] {
-                while !leader.isCongested, let index = process.output.firstIndex(where: { $0.stream == stream }),
-                    let (stream, bytes) = process.readOutput(index, into: chunk)
-                {
-                    if !bytes.isEmpty {
-                        leader.send(.output(channel: process.channel, stream: stream, bytes: bytes))
-                    }
-                }
-            }
+            for pipe in process.output { while !leader.isCongested, forward(pipe, of: process) {} }
         }
+        for output in rankOutputs { while !leader.isCongested, forward(output) {} }
         leader.send(.empty(unkillable: unkillable))
         // The last word may wait for a slow leader, but not for ever.
         let deadline = MonotonicTime.now() + 2000

@@ -9,18 +9,13 @@ final class AgentProcess {
     let pid: pid_t
     /// -1 when the process is no rank itself.
     let rank: Int
+    /// Those still open.
     var output: [OutputPipe]
     private var input: Int32
     private var pendingInput: [UInt8] = []
     private var inputEnded: Bool
     var status: ExitStatus?
     var exitIsReported = false
-
-    struct OutputPipe {
-        var descriptor: Int32
-        var stream: Int
-        var labeler: LineLabeler?
-    }
 
     /// Starts `launch`. Its outputs become pipes, its input a pipe or /dev/null.
     init(channel: UInt32, _ launch: Launch, environment: [[UInt8]], labels: Bool) throws(SyscallError) {
@@ -47,12 +42,10 @@ final class AgentProcess {
         inputEnded = input.write < 0
         let labeler = labels && launch.rank >= 0 ? LineLabeler(rank: launch.rank) : nil
         output = [
-            OutputPipe(descriptor: out.read, stream: 1, labeler: labeler),
-            OutputPipe(descriptor: err.read, stream: 2, labeler: labeler),
+            OutputPipe(owning: out.read, stream: 1, labeler: labeler),
+            OutputPipe(owning: err.read, stream: 2, labeler: labeler),
         ]
-        for descriptor in [out.read, err.read, input.write] where descriptor >= 0 {
-            _ = linux_fcntl_int(descriptor, F_SETFL, Int(O_NONBLOCK))
-        }
+        if input.write >= 0 { _ = linux_fcntl_int(input.write, F_SETFL, Int(O_NONBLOCK)) }
         switch started {
         case .success(let pid): self.pid = pid
         case .failure(let error):
@@ -65,7 +58,6 @@ final class AgentProcess {
     deinit { closeAll() }
 
     private func closeAll() {
-        for pipe in output { close(pipe.descriptor) }
         output = []
         closeInput()
     }
@@ -106,23 +98,36 @@ final class AgentProcess {
         }
         return taken
     }
+}
 
-    /// Reads once from the pipe at `index`; the pipe is dropped at its end.
-    func readOutput(_ index: Int, into chunk: UnsafeMutableRawBufferPointer) -> (stream: Int, bytes: [UInt8])? {
-        let stream = output[index].stream
+/// The agent's end of a process's standard output or error.
+final class OutputPipe {
+    let stream: Int
+    private let descriptor: OwnedDescriptor
+    private var labeler: LineLabeler?
+    private(set) var isAtEnd = false
+
+    init(owning raw: Int32, stream: Int, labeler: LineLabeler?) {
+        _ = linux_fcntl_int(raw, F_SETFL, Int(O_NONBLOCK))
+        descriptor = OwnedDescriptor(owning: raw)
+        self.stream = stream
+        self.labeler = labeler
+    }
+
+    var raw: Int32 { descriptor.raw }
+
+    /// What is there, labelled; nil when there is nothing now. At the end of the pipe `isAtEnd` is set.
+    func read(into chunk: UnsafeMutableRawBufferPointer) -> [UInt8]? {
         while true {
-            let n = Glibc.read(output[index].descriptor, chunk.baseAddress, chunk.count)
+            let n = Glibc.read(descriptor.raw, chunk.baseAddress, chunk.count)
             if n < 0, errno == EINTR { continue }
             if n < 0, errno == EAGAIN { return nil }
             if n <= 0 {
-                let rest = output[index].labeler?.finish() ?? []
-                close(output[index].descriptor)
-                output.remove(at: index)
-                return (stream, rest)
+                isAtEnd = true
+                return labeler?.finish()
             }
             let bytes = UnsafeRawBufferPointer(rebasing: chunk[..<n])
-            let text = output[index].labeler == nil ? Array(bytes) : output[index].labeler!.add(bytes)
-            return (stream, text)
+            return labeler == nil ? Array(bytes) : labeler!.add(bytes)
         }
     }
 }

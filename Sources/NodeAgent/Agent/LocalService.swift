@@ -82,14 +82,12 @@ extension Agent {
         switch message {
         case .rankJoining(let rank):
             client.rank = rank
-            client.connection.send(
-                .node(
-                    environment: job.map { ContainerPreparation.nodeVariables($0) } ?? [], size: job?.size ?? 1,
-                    labelsOutput: job?.labelsOutput ?? false))
+            welcome(client, rank)
         case .rankStarted(let rank, _, let pid):
             ranks[rank] = pid_t(pid)
             leader.send(message)
         case .rankExited(let rank, _):
+            drainRankOutputs(of: rank)
             ranks[rank] = nil
             client.hasReportedExit = true
             leader.send(message)
@@ -97,14 +95,29 @@ extension Agent {
             ranks[rank] = nil
             client.hasReportedExit = true
             leader.send(message)
-        case .output(_, let stream, let bytes):
-            if let rank = client.rank { leader.send(.rankOutput(rank: rank, stream: stream, bytes: bytes)) }
         case .remote(_, let host, let command):
             client.asksForRemote = true
             leader.send(.remote(channel: id, host: host, command: command))
-        case .input(_, let bytes): leader.send(.input(channel: id, bytes: bytes))
         default: client.connection.close()
         }
+    }
+
+    /// Gives a rank its output pipes. The agent reads them itself: what a rank wrote is not lost
+    /// when its launcher kills the shim, and does not mix with what the launcher says.
+    private func welcome(_ client: LocalService.Client, _ rank: Int) {
+        guard let job, rankOutputs.filter({ $0.rank == rank }).isEmpty, let out = try? PipeEnds.make(),
+            let err = try? PipeEnds.make()
+        else { return client.connection.close() }
+        var answer: [UInt8] = []
+        WireMessage.node(environment: ContainerPreparation.nodeVariables(job), size: job.size).frame.append(to: &answer)
+        let ends = [out.write, err.write]
+        let n = linux_send_descriptors(client.connection.descriptor.raw, answer, answer.count, ends, 2)
+        close(out.write)
+        close(err.write)
+        if n != answer.count { client.connection.close() }
+        let labeler = job.labelsOutput ? LineLabeler(rank: rank) : nil
+        rankOutputs.append(RankOutput(rank: rank, pipe: OutputPipe(owning: out.read, stream: 1, labeler: labeler)))
+        rankOutputs.append(RankOutput(rank: rank, pipe: OutputPipe(owning: err.read, stream: 2, labeler: labeler)))
     }
 
     /// Takes what the clients still have to say; the last words of stopped ranks.
@@ -116,6 +129,7 @@ extension Agent {
         service?.remove(id)
         if let rank = client.rank, !client.hasReportedExit, ranks[rank] != nil {
             // The shim is gone and its rank with it (parent-death signal): somebody killed them.
+            drainRankOutputs(of: rank)
             ranks[rank] = nil
             leader.send(.rankExited(rank: rank, .signaled(SIGKILL)))
         }

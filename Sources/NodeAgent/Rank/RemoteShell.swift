@@ -41,25 +41,12 @@ package enum RemoteShell {
         return status
     }
 
+    /// Passes output on until the command has ended. Nothing is read from standard input (as `ssh -n`):
+    /// Hydra leaves its own there, which belongs to rank 0.
     private static func relay(_ connection: Connection, _ host: String) -> Int32 {
-        let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 16)
-        var readsInput = true
-        while !connection.isClosed {
-            connection.flush()
-            var slots = [
-                pollfd(
-                    fd: connection.descriptor.raw, events: Int16(POLLIN | (connection.wantsWrite ? POLLOUT : 0)),
-                    revents: 0),
-                pollfd(fd: readsInput && !connection.isCongested ? 0 : -1, events: Int16(POLLIN), revents: 0),
-            ]
-            guard poll(&slots, 2, -1) > 0 else { continue }
-            if slots[1].revents != 0 {
-                let n = read(0, chunk.baseAddress, chunk.count)
-                if n <= 0 { readsInput = false }
-                connection.send(.input(channel: 0, bytes: Array(chunk[..<max(0, n)])))
-            }
-            guard slots[0].revents != 0 else { continue }
-            guard let messages = try? connection.receive() else { break }
+        while true {
+            let messages = LocalClient.wait(connection)
+            if messages.isEmpty { return complain("\(host): the job has ended", 125) }
             for message in messages {
                 switch message {
                 case .output(_, let stream, let bytes): writeAll(Int32(stream), bytes)
@@ -70,7 +57,6 @@ package enum RemoteShell {
                 }
             }
         }
-        return complain("\(host): the job has ended", 125)
     }
 
     static func writeAll(_ descriptor: Int32, _ bytes: [UInt8]) {

@@ -124,10 +124,9 @@ extension WireMessage {
         case .rankJoining(let rank):
             w.put(rank)
             return made(Kind.rankJoining)
-        case .node(let environment, let size, let labelsOutput):
+        case .node(let environment, let size):
             w.put(environment)
             w.put(size)
-            w.put(labelsOutput ? 1 : 0)
             return made(Kind.node)
         default: return frame
         }
@@ -170,8 +169,7 @@ extension WireMessage {
         case Kind.rankOutput:
             self = .rankOutput(rank: try r.number(), stream: try r.number(), bytes: try r.data())
         case Kind.rankJoining: self = .rankJoining(rank: try r.number())
-        case Kind.node:
-            self = .node(environment: try r.list(), size: try r.number(), labelsOutput: try r.number() != 0)
+        case Kind.node: self = .node(environment: try r.list(), size: try r.number())
         default: throw .unknownKind(frame.kind)
         }
         try r.finish()
