@@ -94,7 +94,7 @@ let package = Package(
         .target(name: "SeccompProbe", path: "Tests/SeccompProbe"),  // system calls behind a filter, in C
         tests("SeccompProfileTests", ["LinuxSystem", "SeccompProbe"]),
         tests("HostCheckTests", ["HostCheck", "LinuxSystem"]),
-        tests("TidyTests", []),  // the tree's own rules
+        tests("TidyTests", ["Diagnostics"]),  // the tree's own rules
         tests("LaunchPlanTests", ["LaunchPlan"]),
         tests("VirtualClusterTests", ["VirtualCluster", "LinuxSystem"]),
         tests("ClusterTests", []),

@@ -15,7 +15,9 @@ package enum DiagnosticCatalogue {
 
     package static func entry(for code: String) -> Entry? { entries.first { $0.code == code } }
 
-    package static let entries: [Entry] = [
+    package static let entries: [Entry] = general + jobs
+
+    private static let general: [Entry] = [
         Entry(
             "image-not-found", "no image of this name is in the store",
             "'trireme image ls' lists what is there; 'trireme image load -i FILE' brings one in."),

@@ -20,7 +20,9 @@ extension ExitStatus: CustomStringConvertible {
         switch self {
         case .exited(let code): "exited \(code)"
         case .signaled(let number):
-            if let name = SignalName.of(number) { "was ended by signal \(number) (\(name))" } else {
+            if let name = SignalName.of(number) {
+                "was ended by signal \(number) (\(name))"
+            } else {
                 "was ended by signal \(number)"
             }
         }

@@ -110,7 +110,9 @@ extension HostList: CustomStringConvertible {
                 let digits = String(value)
                 return String(repeating: "0", count: max(0, width - digits.count)) + digits
             }
-            let folded = ranges.map { $0.first == $0.last ? padded($0.first) : "\(padded($0.first))-\(padded($0.last))" }
+            let folded = ranges.map {
+                $0.first == $0.last ? padded($0.first) : "\(padded($0.first))-\(padded($0.last))"
+            }
             parts.append(next == index + 1 ? names[index] : "\(prefix)[\(folded.joined(separator: ","))]")
             index = next
         }

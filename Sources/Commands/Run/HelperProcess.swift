@@ -70,9 +70,14 @@ enum JobEnvironment {
     static func passed(_ environment: [[UInt8]]) -> [[UInt8]] {
         environment.filter { entry in
             let name = String(decoding: EnvironmentBlock.name(entry), as: UTF8.self)
-            if name.hasPrefix("OMPI_MCA_") { return !["OMPI_MCA_orte_", "OMPI_MCA_ess", "OMPI_MCA_pmix"].contains { name.hasPrefix($0) } }
-            return !["PMI_", "PMI2_", "PMIX_", "OMPI_", "PRTE_", "HYDRA_", "MPIR_", "SLURM_PMI", "SLURM_MPI_TYPE", "TRIREME_JOB_SECRET"]
-                .contains { name.hasPrefix($0) }
+            if name.hasPrefix("OMPI_MCA_") {
+                return !["OMPI_MCA_orte_", "OMPI_MCA_ess", "OMPI_MCA_pmix"].contains { name.hasPrefix($0) }
+            }
+            return ![
+                "PMI_", "PMI2_", "PMIX_", "OMPI_", "PRTE_", "HYDRA_", "MPIR_", "SLURM_PMI", "SLURM_MPI_TYPE",
+                "TRIREME_JOB_SECRET",
+            ]
+            .contains { name.hasPrefix($0) }
         }
     }
 }

@@ -107,7 +107,9 @@ extension JobLeader {
         if errno == 0 {
             let diagnostic = Diagnostic(
                 DiagnosticCode("mpi-mismatch"), subject,
-                reasons: [reason, "the launcher and the MPI of \(container.image.name) do not speak the same protocol"],
+                reasons: [
+                    reason, "the launcher and the MPI of \(container.image.name) do not speak the same protocol",
+                ],
                 remedies: ["--model node uses the image's own launcher"])
             act(machine.handle(.rankRefused(rank: rank, code: ExitCode.ownFailure, diagnostic), now: now))
         } else {
@@ -177,7 +179,8 @@ extension JobLeader {
                 || job.map.nodes[$0].name.split(separator: ".").first == host.split(separator: ".").first
         }
         guard let target else {
-            agents[node]?.connection.send(.refused(channel: request, errno: Int(EHOSTUNREACH), subject: "not a node of this job"))
+            agents[node]?.connection.send(
+                .refused(channel: request, errno: Int(EHOSTUNREACH), subject: "not a node of this job"))
             return
         }
         let shell = [Array("/bin/sh".utf8), Array("-c".utf8), command]
@@ -201,7 +204,10 @@ extension JobLeader {
         let ended = machine.exits.count
         let running = machine.started.count - machine.exits.keys.filter(machine.started.contains).count
         switch machine.phase {
-        case .joining: note("waiting for \(machine.missingNodes.count) of \(job.map.nodes.count) nodes: \(HostList(machine.missingNodes))")
+        case .joining:
+            note(
+                "waiting for \(machine.missingNodes.count) of \(job.map.nodes.count) nodes: \(HostList(machine.missingNodes))"
+            )
         default: note("\(size) ranks on \(HostList(job.map.nodes.map(\.name))): \(running) running, \(ended) ended")
         }
         for rank in machine.started.sorted().prefix(64) {

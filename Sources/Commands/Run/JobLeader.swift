@@ -262,7 +262,8 @@ final class JobLeader {
             let addresses = TCPSocket.ownAddresses().map { "\($0):\(port)" }.joined(separator: ",")
             let agent = [program, "--serve"]
             let environment = EnvironmentBlock.merged(
-                EnvironmentBlock.current(), [EnvironmentBlock.entry(AgentProgram.secretVariable, RandomBytes.hex(secret))])
+                EnvironmentBlock.current(),
+                [EnvironmentBlock.entry(AgentProgram.secretVariable, RandomBytes.hex(secret))])
             let words =
                 allocation.system == "slurm"
                 ? SlurmCommands.fanOut(

@@ -10,7 +10,9 @@ struct LauncherVoice {
     /// The lines completed by `bytes`, worth showing.
     mutating func add(_ bytes: [UInt8]) -> [UInt8] {
         pending += bytes
-        guard let end = pending.lastIndex(of: UInt8(ascii: "\n")) ?? (pending.count > Self.lineLimit ? pending.count - 1 : nil)
+        guard
+            let end = pending.lastIndex(of: UInt8(ascii: "\n"))
+                ?? (pending.count > Self.lineLimit ? pending.count - 1 : nil)
         else { return [] }
         let lines = pending[...end].split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).dropLast()
         pending.removeFirst(end + 1)

@@ -20,13 +20,77 @@ package struct RunCommand: ParsableCommand {
     package init() {}
 
     package func run() throws {
-        let status = try RunRequest(options, wordCount: words.count).execute()
+        try refuseOptionWords(words, RunCommand.self)
+        let status = try RunRequest(options, verb: "run", wordCount: words.count).execute()
         if status != 0 { throw ArgumentParser.ExitCode(status) }
     }
 }
 
+/// `trireme exec`: like `run`, without the image's ENTRYPOINT.
+package struct ExecCommand: ParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "exec", abstract: "Run a command in a container, without the image's ENTRYPOINT.",
+        usage: "trireme exec [<options>] <image> <command> [<argument> ...]")
+
+    @OptionGroup var options: RunOptions
+    @Argument(parsing: .captureForPassthrough, help: "The image, then the command.") var words: [String] = []
+
+    package init() {}
+
+    package func run() throws {
+        try refuseOptionWords(words, ExecCommand.self)
+        let status = try RunRequest(options, verb: "exec", wordCount: words.count).execute()
+        if status != 0 { throw ArgumentParser.ExitCode(status) }
+    }
+}
+
+/// `trireme shell`: an interactive shell in a container.
+package struct ShellCommand: ParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "shell", abstract: "An interactive shell in a container.",
+        usage: "trireme shell [<options>] <image>")
+
+    @OptionGroup var options: RunOptions
+    @Argument(parsing: .captureForPassthrough, help: "The image.") var words: [String] = []
+
+    package init() {}
+
+    package func run() throws {
+        try refuseOptionWords(words, ShellCommand.self)
+        let status = try RunRequest(options, verb: "shell", wordCount: words.count).execute()
+        if status != 0 { throw ArgumentParser.ExitCode(status) }
+    }
+}
+
+/// Captured words begin with the image; an option in its place is one we do not have, or a call for help.
+private func refuseOptionWords(_ words: [String], _ command: any ParsableCommand.Type) throws {
+    guard let first = words.first, first.hasPrefix("-"), first != "--" else { return }
+    if first == "--help" || first == "-h" { throw CleanExit.helpRequest(command) }
+    if first.hasPrefix("--plan-fd") {
+        // The launcher was here before, with a plan (`SingleRun`): what it sent back concerns jobs alone.
+        throw Diagnostic(
+            DiagnosticCode("option-unknown"), "trireme \(command.configuration.commandName ?? "run")",
+            reasons: ["an option given makes sense only for a parallel job, or has a value it cannot have"],
+            remedies: ["add -n RANKS to make it a parallel job", "trireme run --help"])
+    }
+    let name = String(first.prefix { $0 != "=" })
+    throw Diagnostic(
+        DiagnosticCode("option-unknown"), name,
+        reasons: ["is not an option of 'trireme \(command.configuration.commandName ?? "run")'"],
+        remedies: NearMiss.nearest(to: name, among: RunOptions.longNames).map { "did you mean \($0)?" }
+            + ["trireme \(command.configuration.commandName ?? "run") --help"])
+}
+
 /// The options of `run` as they were typed.
 struct RunOptions: ParsableArguments {
+    /// Their long spellings, for near misses.
+    static let longNames = [
+        "--ntasks", "--nodes", "--ntasks-per-node", "--model", "--launcher", "--mpi", "--cluster", "--label-io",
+        "--grace", "--join-timeout", "--port", "--bind", "--volume", "--env", "--workdir", "--entrypoint", "--user",
+        "--home", "--no-home", "--writable-tmpfs", "--read-only", "--clean-env", "--quiet", "--interactive", "--tty",
+        "--help",
+    ]
+
     @Option(name: [.customShort("n"), .long], help: "Ranks of a parallel job.") var ntasks: Int?
     @Option(name: [.customShort("N"), .long], help: "Nodes of a parallel job.") var nodes: Int?
     @Option(help: "Ranks per node.") var ntasksPerNode: Int?
@@ -45,6 +109,7 @@ struct RunOptions: ParsableArguments {
     @Option(help: "Instead of the image's ENTRYPOINT; '' for none.") var entrypoint: String?
     @Option(help: "'image' shows the image's USER inside.") var user: String?
     @Option(help: "'none' leaves the home directory out.") var home: String?
+    @Flag(help: "The same as --home none.") var noHome = false
     @Flag(help: "A writable root that vanishes with the container.") var writableTmpfs = false
     @Flag(help: "A read-only root (the default).") var readOnly = false
     @Flag(help: "Pass nothing of the caller's environment.") var cleanEnv = false

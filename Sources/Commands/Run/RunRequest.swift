@@ -14,18 +14,28 @@ import VirtualCluster
 /// What was typed, checked once and turned into something that can be done.
 struct RunRequest {
     private let options: RunOptions
+    /// `run`, `exec` or `shell`.
+    private let verb: String
     /// IMAGE and what follows it, byte for byte.
     private let words: [[UInt8]]
     private let locations: Locations
 
-    init(_ options: RunOptions, wordCount: Int) {
+    init(_ options: RunOptions, verb: String, wordCount: Int) {
         self.options = options
+        self.verb = verb
         locations = .current()
         // The parser decodes arguments as UTF-8; the captured words are exactly the last of argv.
         let all = CallerArguments.bytes
         var words = Array(all.suffix(wordCount))
         if words.first == Array("--".utf8) { words.removeFirst() }
         self.words = words
+    }
+
+    /// What was typed between the verb and IMAGE.
+    private var optionWords: [[UInt8]] {
+        var typed = Array(CallerArguments.bytes.dropFirst(2).dropLast(words.count))
+        if typed.last == Array("--".utf8) { typed.removeLast() }
+        return typed
     }
 
     private var isParallel: Bool {
@@ -36,10 +46,15 @@ struct RunRequest {
     func execute() throws(Diagnostic) -> Int32 {
         guard let imageWord = words.first else {
             throw Diagnostic(
-                DiagnosticCode("no-image"), "run", reasons: ["no image named"],
-                remedies: ["trireme run IMAGE COMMAND", "trireme image ls"])
+                DiagnosticCode("no-image"), verb, reasons: ["no image named"],
+                remedies: ["trireme \(verb) IMAGE COMMAND", "trireme image ls"])
         }
         let name = String(decoding: imageWord, as: UTF8.self)
+        if verb == "exec", words.count == 1 {
+            throw Diagnostic(
+                DiagnosticCode("no-command"), name, reasons: ["exec needs a command: it does not use the image's own"],
+                remedies: ["trireme exec \(name) COMMAND", "trireme run \(name)", "trireme shell \(name)"])
+        }
         if let cluster = options.cluster { return try runInCluster(cluster) }
         let environment = { (name: String) in getenv(name).map { String(cString: $0) } }
         if isParallel, SlurmEnvironment.isFollower(environment) {
@@ -48,9 +63,7 @@ struct RunRequest {
         }
         let image = try ImageResolver(store: ImageStore(root: locations.store)).resolve(name)
         guard isParallel else {
-            throw Diagnostic(
-                DiagnosticCode("option-unknown"), name, reasons: ["the launcher did not understand the command line"],
-                remedies: ["trireme run --help"])
+            return try SingleRun.execute(image, verb: verb, optionWords: optionWords, words: words)
         }
         let allocation = try self.allocation(environment)
         let specification = try self.specification(image, allocation)
@@ -76,7 +89,8 @@ struct RunRequest {
             gethostname(&name, 255)
             let host = String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
             // More ranks than processors is slow but legal on one's own machine.
-            return LocalMachine.allocation(name: host, slots: max(processors, options.ntasks ?? 1, options.ntasksPerNode ?? 1))
+            return LocalMachine.allocation(
+                name: host, slots: max(processors, options.ntasks ?? 1, options.ntasksPerNode ?? 1))
         }
         throw Diagnostic(
             DiagnosticCode("no-allocation"), "this process",
@@ -106,7 +120,7 @@ struct RunRequest {
                 DiagnosticCode("option-value"), "--grace, --join-timeout or --port", reasons: ["out of range"])
         }
         let typed = Array(words.dropFirst())
-        var entrypoint = image.plan.entrypoint
+        var entrypoint = verb == "run" ? image.plan.entrypoint : []
         if let text = options.entrypoint { entrypoint = text.isEmpty ? [] : [Array(text.utf8)] }
         let command = entrypoint + (typed.isEmpty && options.entrypoint == nil ? image.plan.command : typed)
         guard !command.isEmpty else {
@@ -114,7 +128,8 @@ struct RunRequest {
                 DiagnosticCode("no-command"), image.name, reasons: ["the image names no command and none was typed"])
         }
         return JobSpecification(
-            id: "\(allocation.jobID).\(RandomBytes.hex(RandomBytes.make(4)))", model: try choice("--model", options.model),
+            id: "\(allocation.jobID).\(RandomBytes.hex(RandomBytes.make(4)))",
+            model: try choice("--model", options.model),
             launcher: try choice("--launcher", options.launcher), processManagement: try choice("--mpi", options.mpi),
             map: map, labelsOutput: options.labelIo, graceMilliseconds: options.grace * 1000,
             joinTimeoutMilliseconds: options.joinTimeout * 1000, command: command)
@@ -154,13 +169,14 @@ struct RunRequest {
         if options.writableTmpfs { plan.options.insert(.writable) }
         if options.cleanEnv { plan.options.insert(.cleanEnvironment) }
         if options.user == "image" { plan.options.insert(.imageUser) }
-        if options.home == "none" { plan.options.insert(.noHome) }
+        if options.home == "none" || options.noHome { plan.options.insert(.noHome) }
         for text in options.bind {
             let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
             guard parts.count <= 3, parts[0].hasPrefix("/"), parts.count < 3 || ["ro", "rw"].contains(parts[2]) else {
                 throw Diagnostic(
                     DiagnosticCode("option-value"), "--bind \(text)",
-                    reasons: ["not /SRC[:/DST[:ro]] (in a job, sources are absolute: they are looked up on every node)"])
+                    reasons: ["not /SRC[:/DST[:ro]] (in a job, sources are absolute: they are looked up on every node)"]
+                )
             }
             plan.mounts.append(
                 LaunchPlan.Mount(
@@ -185,9 +201,7 @@ struct RunRequest {
     private func runInCluster(_ name: String) throws(Diagnostic) -> Int32 {
         var forwarded: [String] = []
         var skipsNext = false
-        let all = CallerArguments.bytes.map { String(decoding: $0, as: UTF8.self) }
-        let optionWords = all.dropFirst(2).dropLast(words.count)
-        for word in optionWords {
+        for word in optionWords.map({ String(decoding: $0, as: UTF8.self) }) {
             if skipsNext {
                 skipsNext = false
             } else if word == "--cluster" {
@@ -207,7 +221,7 @@ struct RunRequest {
         defer { free(directory) }
         let command = SlurmCommands.allocation(
             for: resources,
-            command: [program, "run"] + forwarded + words.map { String(decoding: $0, as: UTF8.self) })
+            command: [program, verb] + forwarded + words.map { String(decoding: $0, as: UTF8.self) })
         return try VirtualCluster.execute(
             inCluster: name, registry: ClusterCommand.registry, command: command, environment: environment,
             directory: directory.map { String(cString: $0) } ?? locations.home, parentDeathSignal: SIGTERM)

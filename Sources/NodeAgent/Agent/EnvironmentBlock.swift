@@ -8,9 +8,10 @@ package enum EnvironmentBlock {
         var result: [[UInt8]] = []
         guard var cursor = linux_environ() else { return [] }
         while let entry = cursor.pointee {
-            result.append(entry.withMemoryRebound(to: UInt8.self, capacity: strlen(entry)) {
-                Array(UnsafeBufferPointer(start: $0, count: strlen(entry)))
-            })
+            result.append(
+                entry.withMemoryRebound(to: UInt8.self, capacity: strlen(entry)) {
+                    Array(UnsafeBufferPointer(start: $0, count: strlen(entry)))
+                })
             cursor += 1
         }
         return result
@@ -40,7 +41,9 @@ package enum EnvironmentBlock {
     /// The value of `name`, if set.
     package static func value(_ name: String, in block: [[UInt8]]) -> String? {
         let prefix = Array((name + "=").utf8)
-        return block.last { $0.starts(with: prefix) }.map { String(decoding: $0.dropFirst(prefix.count), as: UTF8.self) }
+        return block.last { $0.starts(with: prefix) }.map {
+            String(decoding: $0.dropFirst(prefix.count), as: UTF8.self)
+        }
     }
 
     package static func entry(_ name: String, _ value: some CustomStringConvertible) -> [UInt8] {
