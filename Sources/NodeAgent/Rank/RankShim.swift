@@ -37,8 +37,12 @@ enum RankShim {
         _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(SIGKILL), 0, 0, 0)
         let pid: pid_t
         do throws(SyscallError) {
+            // Standard input is rank 0's; Hydra leaves the others a pipe that never ends.
+            let input = place.rank == 0 ? -1 : open("/dev/null", O_RDONLY | O_CLOEXEC)
+            defer { if input >= 0 { close(input) } }
             pid = try Spawn.start(
-                command, environment: environment, streams: .init(output: node.output, error: node.error))
+                command, environment: environment,
+                streams: .init(input: input, output: node.output, error: node.error))
         } catch {
             let subject = String(decoding: command.first ?? [], as: UTF8.self)
             connection.send(.rankRefused(rank: place.rank, errno: Int(error.errno), reason: subject))
