@@ -15,13 +15,12 @@ final class HelperProcess {
 
     private static let saidBytes = 4096
 
-    init(_ words: [String], environment: [[UInt8]], passesInput: Bool) throws(SyscallError) {
-        let streams: Spawn.Streams
+    init(_ words: [String], environment: [[UInt8]]) throws(SyscallError) {
         var ends: [Int32] = [-1, -1]
         let null = open("/dev/null", O_RDONLY | O_CLOEXEC)
         defer { close(null) }
         try checked("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
-        streams = Spawn.Streams(input: passesInput ? -1 : null, output: ends[1], error: ends[1])
+        let streams = Spawn.Streams(input: null, output: ends[1], error: ends[1])
         defer { close(ends[1]) }
         pid = try Spawn.start(
             words.map { Array($0.utf8) }, environment: environment, streams: streams, deathSignal: SIGTERM)

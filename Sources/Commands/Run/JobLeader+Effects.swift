@@ -51,11 +51,13 @@ extension JobLeader {
                     on: place.node)
             }
         case .launcher(let arguments, let environment):
-            launch(Launch(arguments: arguments, environment: environment, takesInput: true), on: 0, isLauncher: true)
+            launch(Launch(arguments: arguments, environment: environment), on: 0, isLauncher: true)
+            inputTarget = (0, Agent.rankInputChannel)
         case .step(let arguments):
+            inputTarget = (0, Agent.rankInputChannel)
             do throws(SyscallError) {
                 step = try HelperProcess(
-                    arguments, environment: EnvironmentBlock.current(), passesInput: true)
+                    arguments, environment: EnvironmentBlock.current())
             } catch {
                 let diagnostic = Diagnostic(DiagnosticCode("agents-not-started"), "srun", reasons: [error.sentence])
                 act(machine.handle(.refused(code: ExitCode.ownFailure, diagnostic), now: MonotonicTime.now()))
@@ -67,7 +69,7 @@ extension JobLeader {
         let channel = nextChannel
         nextChannel += 1
         channels[channel] = Channel(node: node, origin: origin, isLauncher: isLauncher, rank: launch.rank)
-        if isLauncher || launch.rank == 0 { inputChannel = channel }
+        if launch.rank == 0 { inputTarget = (node, channel) }
         agents[node]?.connection.send(.launch(channel: channel, launch))
     }
 
@@ -85,7 +87,7 @@ extension JobLeader {
         case .rankRefused(let rank, let errno, let reason): refuse(rank, node, errno, reason, now)
         case .rankOutput(_, let stream, let bytes): streams.add(stream, bytes)
         case .output(let channel, let stream, let bytes): output(channel, stream, bytes)
-        case .consumed(let channel, let count): if channel == inputChannel { streams.inputTaken(count) }
+        case .consumed(_, let count): streams.inputTaken(count)
         case .exited(let channel, let status): exited(channel, status, now)
         case .refused(let channel, let errno, let subject): refused(channel, node, errno, subject, now)
         case .remote(let request, let host, let command): remote(node, request, host, command)
@@ -155,7 +157,7 @@ extension JobLeader {
             if machine.phase == .running { streams.add(2, launcherVoice.finish()) }
             act(machine.handle(.launcherExited(status), now: now))
         }
-        if channel == inputChannel { inputChannel = nil }
+        if let inputTarget, inputTarget == (known.node, channel) { self.inputTarget = nil }
     }
 
     private func refused(_ channel: UInt32, _ node: Int, _ errno: Int, _ subject: String, _ now: Int) {
@@ -195,8 +197,8 @@ extension JobLeader {
     // MARK: Standard input and state
 
     func forwardInput() {
-        guard let inputChannel, let node = channels[inputChannel]?.node, let bytes = streams.readInput() else { return }
-        agents[node]?.connection.send(.input(channel: inputChannel, bytes: bytes))
+        guard let inputTarget, let bytes = streams.readInput() else { return }
+        agents[inputTarget.node]?.connection.send(.input(channel: inputTarget.channel, bytes: bytes))
     }
 
     private func showState() {

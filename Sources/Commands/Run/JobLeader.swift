@@ -32,8 +32,8 @@ final class JobLeader {
     var channels: [UInt32: Channel] = [:]
     var nextChannel: UInt32 = 1
     var launcherVoice = LauncherVoice()
-    /// The process that reads our standard input.
-    var inputChannel: UInt32?
+    /// Where our standard input goes: the process of rank 0.
+    var inputTarget: (node: Int, channel: UInt32)?
     private var fanOut: HelperProcess?
     var step: HelperProcess?
     private var nextPing = 0
@@ -145,7 +145,7 @@ final class JobLeader {
         }
         if let fanOut, fanOut.output >= 0 { add(fanOut.output, POLLIN, .fanOut) }
         if let step, step.output >= 0 { add(step.output, POLLIN, .step) }
-        if inputChannel != nil, streams.readsInput { add(0, POLLIN, .input) }
+        if inputTarget != nil, streams.readsInput { add(0, POLLIN, .input) }
         for stream in [1, 2] where streams.isWaiting(stream) { add(Int32(stream), POLLOUT, .stream(stream)) }
     }
 
@@ -269,7 +269,7 @@ final class JobLeader {
                 ? SlurmCommands.fanOut(
                     nodes: job.map.nodes.map(\.name), jobID: allocation.jobID, command: agent + ["-1", addresses])
                 : agent + ["0", "127.0.0.1:\(port)"]
-            fanOut = try HelperProcess(words, environment: environment, passesInput: false)
+            fanOut = try HelperProcess(words, environment: environment)
         } catch {
             throw Diagnostic(
                 DiagnosticCode("agents-not-started"), error.subject.isEmpty ? "srun" : error.subject,

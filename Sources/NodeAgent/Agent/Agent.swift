@@ -20,6 +20,8 @@ package final class Agent {
     var ranks: [Int: pid_t] = [:]
     /// Output of ranks that launchers started, read here and not by their shims.
     var rankOutputs: [RankOutput] = []
+    /// Rank 0's standard input where a launcher starts it; bytes may come before the rank does.
+    let rankInput = InputPipe()
     private var ending: Ending?
     private var lastHeard = MonotonicTime.now()
     private var isFinished = false
@@ -39,6 +41,8 @@ package final class Agent {
     /// Silence of the leader after which the agent ends the job on its node. The leader pings
     /// every 5 s: three may be lost.
     package static let leaderSilenceMilliseconds = 15_000
+    /// The channel of `rankInput`; processes are counted from 1.
+    package static let rankInputChannel: UInt32 = 0
     /// What launchers and leftovers get between TERM and KILL once no rank is left.
     private static let launcherGraceMilliseconds = 1_000
 
@@ -96,10 +100,11 @@ package final class Agent {
             }
         }
         for (channel, process) in processes {
-            if let input = process.wantsInput { watch(input, POLLOUT, .input(channel)) }
+            if let input = process.input.waiting { watch(input, POLLOUT, .input(channel)) }
             if leader.isCongested { continue }
             for pipe in process.output { watch(pipe.raw, POLLIN, .output(channel, pipe)) }
         }
+        if let input = rankInput.waiting { watch(input, POLLOUT, .input(Self.rankInputChannel)) }
         if !leader.isCongested { for output in rankOutputs { watch(output.pipe.raw, POLLIN, .rankOutput(output)) } }
         return (slots, sources)
     }
@@ -148,8 +153,8 @@ package final class Agent {
     }
 
     func flushInput(_ channel: UInt32) {
-        guard let process = processes[channel] else { return }
-        let count = process.flushInput()
+        guard let pipe = channel == Self.rankInputChannel ? rankInput : processes[channel]?.input else { return }
+        let count = pipe.flush()
         if count > 0 { leader.send(.consumed(channel: channel, count: count)) }
     }
 
@@ -181,11 +186,11 @@ package final class Agent {
         case .job(let job): prepare(job)
         case .launch(let channel, let launch): start(channel, launch)
         case .input(let channel, let bytes):
-            processes[channel]?.addInput(bytes)
+            (channel == Self.rankInputChannel ? rankInput : processes[channel]?.input)?.add(bytes)
             flushInput(channel)
         case .hangUp(let channel):
             guard let process = processes[channel], process.status == nil else { return }
-            process.addInput([])
+            process.input.add([])
             kill(-process.pid, SIGTERM)
         case .output(let request, let stream, let bytes):
             service?.client(ofRequest: request)?.connection.send(.output(channel: 0, stream: stream, bytes: bytes))

@@ -11,9 +11,7 @@ final class AgentProcess {
     let rank: Int
     /// Those still open.
     var output: [OutputPipe]
-    private var input: Int32
-    private var pendingInput: [UInt8] = []
-    private var inputEnded: Bool
+    let input: InputPipe
     var status: ExitStatus?
     var exitIsReported = false
 
@@ -38,63 +36,80 @@ final class AgentProcess {
         close(input.read)
         self.channel = channel
         rank = launch.rank
-        self.input = input.write
-        inputEnded = input.write < 0
+        self.input = InputPipe(owning: input.write)
         let labeler = labels && launch.rank >= 0 ? LineLabeler(rank: launch.rank) : nil
         output = [
             OutputPipe(owning: out.read, stream: 1, labeler: labeler),
             OutputPipe(owning: err.read, stream: 2, labeler: labeler),
         ]
-        if input.write >= 0 { _ = linux_fcntl_int(input.write, F_SETFL, Int(O_NONBLOCK)) }
         switch started {
         case .success(let pid): self.pid = pid
         case .failure(let error):
             pid = -1
-            closeAll()
             throw error
         }
     }
+}
 
-    deinit { closeAll() }
+/// The agent's end of a process's standard input, and what did not fit in yet. The sender's window
+/// bounds it.
+final class InputPipe {
+    /// -1 while the process is not there yet, and when it reads no more.
+    private var descriptor: Int32
+    private var pending: [UInt8] = []
+    private var hasEnded = false
+    private var isBroken = false
 
-    private func closeAll() {
-        output = []
-        closeInput()
+    /// - Parameter raw: -1 when the process comes later (`attach`).
+    init(owning raw: Int32 = -1) {
+        descriptor = -1
+        if raw >= 0 { attach(raw) }
     }
-    private func closeInput() {
-        if input >= 0 { close(input) }
-        input = -1
+
+    deinit { closeDescriptor() }
+
+    func attach(_ raw: Int32) {
+        _ = linux_fcntl_int(raw, F_SETFL, Int(O_NONBLOCK))
+        descriptor = raw
     }
 
-    var wantsInput: Int32? { input >= 0 && !pendingInput.isEmpty ? input : nil }
+    private func closeDescriptor() {
+        if descriptor >= 0 { close(descriptor) }
+        descriptor = -1
+    }
+
+    /// What to poll for writing.
+    var waiting: Int32? { descriptor >= 0 && !pending.isEmpty ? descriptor : nil }
 
     /// Takes bytes for the process; empty means end of file.
-    func addInput(_ bytes: [UInt8]) {
-        if bytes.isEmpty { inputEnded = true }
-        pendingInput += bytes
+    func add(_ bytes: [UInt8]) {
+        if bytes.isEmpty { hasEnded = true }
+        pending += bytes
     }
 
     /// Writes what the pipe takes; returns how many bytes left us, read or not.
-    func flushInput() -> Int {
+    func flush() -> Int {
         var taken = 0
-        while input >= 0, !pendingInput.isEmpty {
-            let n = pendingInput.withUnsafeBytes { Glibc.write(input, $0.baseAddress, $0.count) }
+        while descriptor >= 0, !pending.isEmpty {
+            let n = pending.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
             if n > 0 {
                 taken += n
-                pendingInput.removeFirst(n)
+                pending.removeFirst(n)
             } else if n < 0, errno == EINTR {
                 continue
             } else if n < 0, errno == EAGAIN {
                 return taken
             } else {
-                closeInput()  // nobody reads any more
+                isBroken = true  // nobody reads any more
+                closeDescriptor()
             }
         }
-        if input < 0 {
-            taken += pendingInput.count
-            pendingInput = []
-        } else if inputEnded {
-            closeInput()
+        if isBroken {
+            taken += pending.count
+            pending = []
+        } else if hasEnded, descriptor >= 0 {
+            closeDescriptor()
+            isBroken = true
         }
         return taken
     }

@@ -110,14 +110,23 @@ extension Agent {
         else { return client.connection.close() }
         var answer: [UInt8] = []
         WireMessage.node(environment: ContainerPreparation.nodeVariables(job), size: job.size).frame.append(to: &answer)
-        let ends = [out.write, err.write]
-        let n = linux_send_descriptors(client.connection.descriptor.raw, answer, answer.count, ends, 2)
-        close(out.write)
-        close(err.write)
+        let input = inputForRank(rank)
+        let ends = [input, out.write, err.write]
+        let n = linux_send_descriptors(client.connection.descriptor.raw, answer, answer.count, ends, 3)
+        for end in ends { close(end) }
         if n != answer.count { client.connection.close() }
         let labeler = job.labelsOutput ? LineLabeler(rank: rank) : nil
         rankOutputs.append(RankOutput(rank: rank, pipe: OutputPipe(owning: out.read, stream: 1, labeler: labeler)))
         rankOutputs.append(RankOutput(rank: rank, pipe: OutputPipe(owning: err.read, stream: 2, labeler: labeler)))
+    }
+
+    /// The job's standard input is rank 0's, the others read nothing. Hydra would leave them a pipe that
+    /// never ends, and gives up when rank 0 reads slower than it sends.
+    private func inputForRank(_ rank: Int) -> Int32 {
+        guard rank == 0, let ends = try? PipeEnds.make() else { return open("/dev/null", O_RDONLY | O_CLOEXEC) }
+        rankInput.attach(ends.write)
+        flushInput(Self.rankInputChannel)
+        return ends.read
     }
 
     /// Takes what the clients still have to say; the last words of stopped ranks.

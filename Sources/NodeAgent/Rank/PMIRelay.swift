@@ -12,13 +12,13 @@ import LinuxSystem
 /// with the launcher, and whatever the rank says next is held until it is over. So a rank let go
 /// wrongly still sees every key the barrier was for.
 final class PMIRelay {
-    let rankSide: Int32
-    let launcherSide: Int32
+    /// -1 when there is nothing more to read.
+    private(set) var rankSide: Int32
+    private(set) var launcherSide: Int32
     private var rankEnd: Int32
     private var engine = PMIRelayEngine()
     private var waitingSince: Int?
     private var sawUnread = false
-    private var isOpen = true
 
     /// A barrier that takes longer is looked at, this often.
     private static let patienceMilliseconds = 250
@@ -64,13 +64,18 @@ final class PMIRelay {
         var bytes = [UInt8](repeating: 0, count: 16 << 10)
         let n = Glibc.read(descriptor, &bytes, bytes.count)
         if n > 0 { return Array(bytes[..<n]) }
-        // One side is gone: the other must see that too.
-        if n == 0 { shutdown(descriptor == rankSide ? launcherSide : rankSide, Int32(SHUT_WR)) }
+        if n == 0, descriptor == rankSide {
+            // The launcher sees the end when the shim ends: half a close confuses Slurm's pmi2 plugin.
+            rankSide = -1
+        } else if n == 0 {
+            close(rankSide)
+            (rankSide, launcherSide) = (-1, -1)
+        }
         return nil
     }
 
     private func send(_ bytes: [UInt8], to descriptor: Int32) {
-        if !bytes.isEmpty { RemoteShell.writeAll(descriptor, bytes) }
+        if !bytes.isEmpty, descriptor >= 0 { RemoteShell.writeAll(descriptor, bytes) }
     }
 
     func considerRelease(of rank: pid_t) {
@@ -96,8 +101,11 @@ struct PMIRelayEngine {
     private var isReleased = false
     private var barriersDone = 0
 
-    private static let enter = Array("cmd=barrier_in\n".utf8)
-    private static let leave = Array("cmd=barrier_out\n".utf8)
+    /// How this launcher says it: Hydra nothing more, Slurm with ` rc=0`.
+    private var leaveLine: [UInt8] = []
+
+    private static let enter = Array("cmd=barrier_in".utf8)
+    private static let leave = Array("cmd=barrier_out".utf8)
 
     /// The rank sits in a barrier, and not its first, which is always part of MPI_Init.
     var isWaiting: Bool { isInBarrier && !isReleased && barriersDone > 0 }
@@ -108,7 +116,7 @@ struct PMIRelayEngine {
             held += bytes
             return []
         }
-        for line in Self.lines(&fromRankRest, bytes) where line == Self.enter { isInBarrier = true }
+        for line in Self.lines(&fromRankRest, bytes) where line.starts(with: Self.enter) { isInBarrier = true }
         return bytes
     }
 
@@ -117,12 +125,13 @@ struct PMIRelayEngine {
         var rank: [UInt8] = []
         var launcher: [UInt8] = []
         for line in Self.lines(&fromLauncherRest, bytes) {
-            guard line == Self.leave else {
+            guard line.starts(with: Self.leave) else {
                 rank += line
                 continue
             }
             isInBarrier = false
             barriersDone += 1
+            leaveLine = line
             if isReleased {
                 isReleased = false
                 let waiting = held
@@ -139,7 +148,7 @@ struct PMIRelayEngine {
     mutating func release() -> [UInt8] {
         guard isWaiting else { return [] }
         isReleased = true
-        return Self.leave
+        return leaveLine
     }
 
     /// The whole lines of `rest` and `bytes`, newlines included.

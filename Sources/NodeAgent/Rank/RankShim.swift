@@ -37,8 +37,7 @@ enum RankShim {
         _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(SIGKILL), 0, 0, 0)
         let pid: pid_t
         do throws(SyscallError) {
-            pid = try Spawn.start(
-                command, environment: environment, streams: .init(output: node.output, error: node.error))
+            pid = try Spawn.start(command, environment: environment, streams: node.streams)
         } catch {
             let subject = String(decoding: command.first ?? [], as: UTF8.self)
             connection.send(.rankRefused(rank: place.rank, errno: Int(error.errno), reason: subject))
@@ -114,12 +113,11 @@ enum RankShim {
     }
 }
 
-/// What the agent tells a shim: the node's variables, and where the rank writes.
+/// What the agent tells a shim: the node's variables, and what the rank reads and writes.
 private struct NodeAnswer {
     var environment: [[UInt8]]
     var size: Int
-    var output: Int32
-    var error: Int32
+    var streams: Spawn.Streams
 
     static func receive(_ connection: Connection) -> NodeAnswer? {
         var bytes = [UInt8](repeating: 0, count: 64 << 10)
@@ -130,16 +128,15 @@ private struct NodeAnswer {
         let n = linux_receive_descriptors(connection.descriptor.raw, &bytes, bytes.count, &descriptors, &count)
         var decoder = FrameDecoder()
         bytes.withUnsafeBytes { decoder.add(UnsafeRawBufferPointer(rebasing: $0[..<max(0, n)])) }
-        guard count == 2, let frame = try? decoder.next(), let message = try? WireMessage(frame),
+        guard count == 3, let frame = try? decoder.next(), let message = try? WireMessage(frame),
             case .node(let environment, let size) = message
         else { return nil }
-        return NodeAnswer(environment: environment, size: size, output: descriptors[0], error: descriptors[1])
+        return NodeAnswer(
+            environment: environment, size: size,
+            streams: Spawn.Streams(input: descriptors[0], output: descriptors[1], error: descriptors[2]))
     }
 
-    func close() {
-        Glibc.close(output)
-        Glibc.close(error)
-    }
+    func close() { for descriptor in [streams.input, streams.output, streams.error] { Glibc.close(descriptor) } }
 }
 
 /// A rank's number, from the variables of whoever started it.

@@ -19,7 +19,7 @@ package enum WireMessage: Equatable, Sendable {
     /// Bytes of a process; towards the leader from its agent, and on to the client that asked for it.
     case output(channel: UInt32, stream: Int, bytes: [UInt8])
     case exited(channel: UInt32, ExitStatus)
-    /// L→A: bytes for a process; empty means end of file.
+    /// L→A: bytes for a process (`Agent.rankInputChannel`: for rank 0, whoever starts it); empty means end of file.
     case input(channel: UInt32, bytes: [UInt8])
     /// A→L: that many bytes of `input` reached the process (the sender's window opens by as many).
     case consumed(channel: UInt32, count: Int)
@@ -27,8 +27,8 @@ package enum WireMessage: Equatable, Sendable {
     case remote(channel: UInt32, host: String, command: [UInt8])
     /// The one who asked for a process is gone: end it.
     case hangUp(channel: UInt32)
-    /// C→A: a rank's shim presents itself. A→C: what its node knows; the write ends of the rank's
-    /// standard output and standard error come with it (SCM_RIGHTS).
+    /// C→A: a rank's shim presents itself. A→C: what its node knows; the rank's standard streams
+    /// come with it as descriptors (SCM_RIGHTS).
     case rankJoining(rank: Int)
     case node(environment: [[UInt8]], size: Int)
     /// A→L: what a rank with a shim wrote.

@@ -22,7 +22,7 @@ package enum SlurmCommands {
         return [
             "srun", "--jobid=\(jobID)", "-K", "-N", "\(map.nodes.count)", "-n", "\(map.size)",
             "--ntasks-per-node=\(mostTasks)", "--nodelist=\(HostList(map.nodes.map(\.name)).description)",
-            "--mpi=\(processManagement.rawValue)", "--overlap", "--mem=0", "--input=0", "--quiet",
+            "--mpi=\(processManagement.rawValue)", "--overlap", "--mem=0", "--input=none", "--quiet",
         ] + command
     }
 
