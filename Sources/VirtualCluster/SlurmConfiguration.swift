@@ -56,6 +56,7 @@ package struct SlurmConfiguration: Equatable, Sendable {
             SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0
             EpilogMsgTime=0
             CompleteWait=0
+            EnforcePartLimits=ALL
             NodeName=\(nodes) CPUs=\(cpusPerNode) RealMemory=\(memoryPerNodeMiB) State=UNKNOWN
             PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 

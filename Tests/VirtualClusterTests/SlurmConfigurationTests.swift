@@ -42,6 +42,7 @@ import Testing
                 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0
                 EpilogMsgTime=0
                 CompleteWait=0
+                EnforcePartLimits=ALL
                 NodeName=n[1-4] CPUs=2 RealMemory=2000 State=UNKNOWN
                 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
                 """)

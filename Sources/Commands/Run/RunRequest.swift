@@ -199,6 +199,7 @@ struct RunRequest {
     /// `salloc … trireme run …` in the cluster's controller. A killed `trireme` ends salloc by
     /// SIGTERM, which gives the allocation back.
     private func runInCluster(_ name: String) throws(Diagnostic) -> Int32 {
+        try refuseOversized(for: ClusterCommand.registry.running(name))
         var forwarded: [String] = []
         var skipsNext = false
         for word in optionWords.map({ String(decoding: $0, as: UTF8.self) }) {
@@ -225,6 +226,23 @@ struct RunRequest {
         return try VirtualCluster.execute(
             inCluster: name, registry: ClusterCommand.registry, command: command, environment: environment,
             directory: directory.map { String(cString: $0) } ?? locations.home, parentDeathSignal: SIGTERM)
+    }
+
+    /// Slurm's own answer to too large a request names neither the cluster nor what it has.
+    private func refuseOversized(for cluster: ClusterRecord) throws(Diagnostic) {
+        let nodes = cluster.nodes.filter { $0.name != "ctl" }
+            .map { Allocation.Node(name: $0.name, slots: cluster.cpusPerNode) }
+        let all = Allocation(system: "slurm", jobID: "", nodes: nodes)
+        do throws(TaskMap.Failure) { _ = try TaskMap(placing: resources, on: all) } catch {
+            var diagnostic = Self.diagnostic(error, all)
+            if ["too-few-nodes", "too-few-slots"].contains(diagnostic.code.rawValue) {
+                diagnostic.subject = "cluster '\(cluster.name)'"
+                diagnostic.remedies = [
+                    "trireme cluster create NAME --nodes NODES --cpus CPUS makes a larger one; CPUs may exceed this machine's"
+                ]
+            }
+            throw diagnostic
+        }
     }
 }
 
