@@ -37,6 +37,8 @@ final class JobLeader {
     private var fanOut: HelperProcess?
     var step: HelperProcess?
     private var nextPing = 0
+    /// When the user is next told which nodes are awaited.
+    private var nextWaitNote = MonotonicTime.now() + 3_000
     private var exitCode: Int32?
 
     struct Stranger {
@@ -230,6 +232,10 @@ final class JobLeader {
             nextPing = now + Self.pingMilliseconds
             sendToAll(.ping)
         }
+        if machine.phase == .joining, !isQuiet, now >= nextWaitNote {
+            nextWaitNote = now + 10_000
+            noteMissing()
+        }
         for (node, link) in agents where !link.connection.isClosed {
             if streams.isCongested {
                 link.lastHeard = now
@@ -318,5 +324,9 @@ final class JobLeader {
     }
 
     func finish(_ code: Int32) { exitCode = code }
+    func noteMissing() {
+        let missing = machine.missingNodes
+        note("waiting for \(missing.count) of \(job.map.nodes.count) nodes: \(HostList(missing))")
+    }
     func note(_ text: String) { streams.add(2, Array("trireme: \(text)\n".utf8)) }
 }

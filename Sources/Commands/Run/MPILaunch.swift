@@ -72,7 +72,9 @@ struct MPILaunch {
     private var rank: [[UInt8]] { [Array(Self.agent.utf8), Array("--rank".utf8), Array("--".utf8)] + job.command }
 
     private func openMPI(_ launcher: String) -> RankStart {
-        let words = [launcher, "--host", hosts, "-np", "\(job.map.size)"]
+        // Called by its path, mpirun wraps its remote daemons in a shell that reads ./.profile.
+        let noPrefix = isInPath(launcher) ? ["--noprefix"] : []
+        let words = [launcher] + noPrefix + ["--host", hosts, "-np", "\(job.map.size)"]
         var settings = [
             // The image has no srun, and its slurm components would look for one.
             "OMPI_MCA_plm=rsh", "OMPI_MCA_ras=^slurm,gridengine,tm", "OMPI_MCA_plm_rsh_agent=\(Self.agent)",
@@ -88,6 +90,12 @@ struct MPILaunch {
         }
         return .launcher(
             arguments: words.map { Array($0.utf8) } + rank, environment: settings.map { Array($0.utf8) })
+    }
+
+    private func isInPath(_ program: String) -> Bool {
+        let directory = program[..<(program.lastIndex(of: "/") ?? program.startIndex)]
+        let path = EnvironmentBlock.value("PATH", in: container.plan.environment) ?? "/usr/local/bin:/usr/bin:/bin"
+        return path.split(separator: ":").contains(directory)
     }
 
     private func mpich(_ launcher: String) -> RankStart {

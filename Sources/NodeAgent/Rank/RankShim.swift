@@ -140,10 +140,10 @@ private struct NodeAnswer {
 }
 
 /// A rank's number, from the variables of whoever started it.
-struct RankPlace: Equatable {
-    var rank: Int
-    var size: Int
-    var localRank: Int
+package struct RankPlace: Equatable {
+    package var rank: Int
+    package var size: Int
+    package var localRank: Int
 
     /// Rank, size and local rank: Open MPI's orted, Hydra (PMI-1), Slurm's pmi2 and pmix plugins.
     private static let names = [
@@ -152,7 +152,7 @@ struct RankPlace: Equatable {
         ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
     ]
 
-    init?(environment: [[UInt8]]) {
+    package init?(environment: [[UInt8]]) {
         func number(_ name: String) -> Int? { EnvironmentBlock.value(name, in: environment).flatMap(Int.init) }
         for (rankName, sizeName, localName) in Self.names {
             guard let rank = number(rankName), let size = number(sizeName) else { continue }

@@ -2,13 +2,15 @@
 ///
 /// Open MPI forks its remote shell and calls setpgid(2) for it from both sides; the parent's call
 /// fails when the child has already executed, which is harmless, and says so every other time.
-struct LauncherVoice {
+package struct LauncherVoice {
     private var pending: [UInt8] = []
     private static let falseAlarm = Array("plm:rsh: Warning: setpgid(".utf8)
     private static let lineLimit = 64 << 10
 
+    package init() {}
+
     /// The lines completed by `bytes`, worth showing.
-    mutating func add(_ bytes: [UInt8]) -> [UInt8] {
+    package mutating func add(_ bytes: [UInt8]) -> [UInt8] {
         pending += bytes
         guard
             let end = pending.lastIndex(of: UInt8(ascii: "\n"))
@@ -19,7 +21,7 @@ struct LauncherVoice {
         return lines.filter { !Self.isFalseAlarm($0) }.flatMap { $0 + [UInt8(ascii: "\n")] }
     }
 
-    mutating func finish() -> [UInt8] {
+    package mutating func finish() -> [UInt8] {
         defer { pending = [] }
         return Self.isFalseAlarm(pending[...]) ? [] : pending
     }

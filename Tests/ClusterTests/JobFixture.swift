@@ -1,0 +1,54 @@
+import Foundation
+import TestSupport
+
+/// A cluster of three nodes with two processors each, and jobs on it through the real programs.
+final class JobFixture: Sendable {
+    let clusters: ClusterFixture
+    let trireme: String
+    static let name = "jobs"
+    static let openMPI = "mpi-hello:openmpi"
+    static let mpich = "mpi-hello:mpich"
+
+    init(nodes: Int = 3) throws {
+        clusters = try ClusterFixture()
+        trireme = try Programs.path("trireme")
+        let created = try clusters.create(Self.name, nodes: nodes, ["--cpus", "2"])
+        guard created.status == 0 else { throw Failure(said: created.errorText) }
+    }
+
+    struct Failure: Error { var said: String }
+
+    /// `trireme run --cluster …` from outside.
+    func run(_ words: [String], input: String = "", limitSeconds: Double = 60) throws -> ProgramRun {
+        try runProgram(
+            [trireme, "run", "--cluster", Self.name] + words,
+            environment: ["XDG_STATE_HOME": clusters.directory.path], input: Data(input.utf8),
+            limitSeconds: limitSeconds)
+    }
+
+    /// A shell script in the controller; `trireme` is in its PATH.
+    func script(_ text: String, limitSeconds: Double = 90) throws -> ProgramRun {
+        let directory = (trireme as NSString).deletingLastPathComponent
+        return try clusters.run(
+            ["exec", Self.name, "--", "sh", "-c", "PATH=\(directory):$PATH\n" + text], limitSeconds: limitSeconds)
+    }
+
+    /// What is left of jobs on the nodes and the controller: agents, launchers, ranks, job steps.
+    func leftovers() throws -> [String] {
+        let words = [
+            "trireme-agent", "/.trireme/agent", "mpirun", "mpiexec", "hydra_pmi_proxy", "orted", "mpi-hello", "srun",
+        ]
+        return try ["ctl", "n1", "n2", "n3"].flatMap { node in
+            try clusters.run(["exec", Self.name, node, "--", "ps", "-eo", "stat,args"]).lines.filter { line in
+                !line.hasPrefix("Z") && words.contains { line.contains($0) }
+            }.map { "\(node): \($0)" }
+        }
+    }
+
+    /// Nothing is left, ten seconds later at the latest, and no job either.
+    func isClean() throws -> Bool {
+        try ClusterFixture.eventually(within: 10) {
+            try leftovers().isEmpty && script("squeue -h").outputText.isEmpty
+        }
+    }
+}

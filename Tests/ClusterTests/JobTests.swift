@@ -1,0 +1,79 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// Real MPI programs in containers over real Slurm.
+@Suite(.serialized) struct JobTests {
+    let fixture: JobFixture
+    init() throws { fixture = try JobFixture() }
+
+    /// Rank, size and node of each `rank R of N on HOST …` line.
+    private func places(_ run: ProgramRun) -> [Int: String] {
+        var found: [Int: String] = [:]
+        for line in run.lines {
+            let words = line.split(separator: " ").map(String.init)
+            if words.count > 5, words[0] == "rank", let rank = Int(words[1]), words[3] == "6" { found[rank] = words[5] }
+        }
+        return found
+    }
+    private let expected = [0: "n1", 1: "n1", 2: "n2", 3: "n2", 4: "n3", 5: "n3"]
+
+    @Test(arguments: [JobFixture.openMPI, JobFixture.mpich], ["node", "rank"])
+    func everyRankRunsWhereItShould(_ image: String, _ model: String) throws {
+        let run = try fixture.run(["-n", "6", "-N", "3", "--model", model, image, "mpi-hello"])
+        #expect(run.status == 0 && places(run) == expected, "\(run.outputText)\(run.errorText)")
+        #expect(run.errorText.isEmpty)
+        #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
+    }
+
+    @Test func labelsStreamsAndVariables() throws {
+        let script =
+            "echo $TRIREME_RANK $TRIREME_LOCAL_RANK $TRIREME_SIZE $TRIREME_NODE_RANK $TRIREME_NODELIST; echo e >&2"
+        for launcher in ["auto", "direct"] {
+            let run = try fixture.run(
+                ["-n", "4", "-N", "2", "-l", "--launcher", launcher, JobFixture.mpich, "sh", "-c", script])
+            #expect(
+                run.lines.sorted() == [
+                    "0: 0 0 4 0 n[1-2]", "1: 1 1 4 0 n[1-2]", "2: 2 0 4 1 n[1-2]", "3: 3 1 4 1 n[1-2]",
+                ], "\(run.outputText)\(run.errorText)")
+            #expect(run.errorText.split(separator: "\n").sorted() == ["0: e", "1: e", "2: e", "3: e"])
+        }
+    }
+
+    @Test(
+        arguments: [JobFixture.openMPI, JobFixture.mpich],
+        [["--model", "node"], ["--model", "rank"], ["--launcher", "direct"]])
+    func standardInputIsRankZeros(_ image: String, _ how: [String]) throws {
+        let text = String(repeating: "0123456789abcde\n", count: 100_000)
+        let run = try fixture.run(["-n", "2", "-N", "2"] + how + [image, "cat"], input: text)
+        #expect(run.status == 0 && run.outputText == text, "\(run.errorText)")
+    }
+
+    @Test func everyWayIntoAnAllocation() throws {
+        let job = "trireme run -n 2 -N 2 --launcher direct \(JobFixture.openMPI) hostname"
+        #expect(try fixture.script("salloc -Q -N 2 -n 2 \(job)").lines.sorted() == ["n1", "n2"])
+        #expect(try fixture.script("salloc -Q -N 2 -n 2 srun -Q -N 1 -n 1 \(job)").lines.sorted() == ["n1", "n2"])
+        // Four tasks of a step, one job: only the first leads.
+        #expect(try fixture.script("srun -Q -N 2 -n 2 --overlap \(job)").lines.sorted() == ["n1", "n2"])
+        let batch = try fixture.script(
+            "cd; printf '#!/bin/sh\\nPATH=%s\\n\(job)\\n' \"$PATH\" >job.$$; sbatch -Q -W -N 2 -n 2 -o out.$$ job.$$; sort out.$$; rm job.$$ out.$$"
+        )
+        #expect(batch.lines.suffix(2) == ["n1", "n2"], "\(batch.outputText)\(batch.errorText)")
+        #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
+    }
+
+    @Test func startIsQuick() throws {
+        let bound = ["openmpi": 0.8, "mpich": 0.5]
+        for (kind, seconds) in bound {
+            let run = try fixture.script(
+                """
+                salloc -Q -N 3 -n 6 sh -c 'for i in 1 2 3 4 5; do
+                s=$(date +%s%N); trireme run -n 6 -N 3 mpi-hello:\(kind) mpi-hello | tail -n 1 >/dev/null
+                echo $(( ($(date +%s%N) - s) / 1000000 )); done'
+                """)
+            let best = run.lines.compactMap { Double($0) }.min() ?? .infinity
+            // The benchmark gives the figure; here only a start gone wrong is found, on a machine that may be busy.
+            #expect(best / 1000 < seconds * 3, "\(kind): \(run.outputText)\(run.errorText)")
+        }
+    }
+}

@@ -1,0 +1,98 @@
+import NodeAgent
+import Testing
+
+private func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
+private func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
+
+@Suite struct RemoteShellTests {
+    @Test(arguments: [
+        // What Open MPI and Hydra pass, quotes included.
+        ([" orted", "-mca", "ess", "\"env\""], "exec orted -mca ess \"env\""),
+        (
+            ["\"/usr/bin/hydra_pmi_proxy\"", "--control-port", "n1:1"],
+            "exec \"/usr/bin/hydra_pmi_proxy\" --control-port n1:1"
+        ),
+        (["cd /x; orted"], "cd /x; orted"), (["A=1", "orted"], "A=1 orted"), (["(", "orted", ")"], "( orted )"),
+    ])
+    func simpleCommandsReplaceTheShell(_ words: [String], _ line: String) {
+        #expect(text(RemoteShell.commandLine(words.map(bytes))) == line)
+    }
+}
+
+@Suite struct RankPlaceTests {
+    @Test func everyLaunchersVariables() {
+        func place(_ variables: String...) -> [Int]? {
+            RankPlace(environment: variables.map(bytes)).map { [$0.rank, $0.size, $0.localRank] }
+        }
+        #expect(
+            place("OMPI_COMM_WORLD_RANK=3", "OMPI_COMM_WORLD_SIZE=4", "OMPI_COMM_WORLD_LOCAL_RANK=1", "SLURM_PROCID=0")
+                == [3, 4, 1])
+        #expect(place("PMI_RANK=2", "PMI_SIZE=4", "MPI_LOCALRANKID=0") == [2, 4, 0])
+        #expect(place("SLURM_PROCID=5", "SLURM_NTASKS=6", "SLURM_LOCALID=1") == [5, 6, 1])
+        #expect(place("PATH=/bin") == nil && place("PMI_RANK=x", "PMI_SIZE=1") == nil)
+    }
+}
+
+@Suite struct LauncherVoiceTests {
+    @Test func onlyTheFalseAlarmIsDropped() {
+        var voice = LauncherVoice()
+        #expect(voice.add(bytes("[n1:1] plm:rsh: War")).isEmpty)
+        #expect(text(voice.add(bytes("ning: setpgid(2,2) failed in parent\nreal trouble\nhalf"))) == "real trouble\n")
+        #expect(text(voice.finish()) == "half" && voice.finish().isEmpty)
+        #expect(text(voice.add(bytes("plm:rsh: Warning: setpgid( said by a rank\n"))) != "")
+    }
+}
+
+@Suite struct PMIRelayEngineTests {
+    /// A rank that has passed MPI_Init's barrier and sits in the next.
+    private func closing() -> PMIRelayEngine {
+        var engine = PMIRelayEngine()
+        _ = engine.fromRank(bytes("cmd=init pmi_version=1 pmi_subversion=1\ncmd=barrier_in\n"))
+        _ = engine.fromLauncher(bytes("cmd=response_to_init rc=0\ncmd=barrier_out\n"))
+        _ = engine.fromRank(bytes("cmd=barrier_in\n"))
+        return engine
+    }
+
+    @Test func passesEverythingOn() {
+        var engine = PMIRelayEngine()
+        #expect(text(engine.fromRank(bytes("cmd=get_m"))) == "cmd=get_m")
+        #expect(text(engine.fromRank(bytes("axes\n"))) == "axes\n")
+        #expect(text(engine.fromLauncher(bytes("cmd=maxes a=1\ncmd=")).rank) == "cmd=maxes a=1\n")
+        #expect(text(engine.fromLauncher(bytes("appnum\n")).rank) == "cmd=appnum\n")
+    }
+
+    @Test func theFirstBarrierIsNeverCutShort() {
+        var engine = PMIRelayEngine()
+        _ = engine.fromRank(bytes("cmd=barrier_in\n"))
+        #expect(!engine.isWaiting && engine.release().isEmpty)
+    }
+
+    @Test func aReleasedRankWaitsWithItsNextWord() {
+        var engine = closing()
+        #expect(engine.isWaiting)
+        #expect(text(engine.release()) == "cmd=barrier_out\n")
+        #expect(!engine.isWaiting && engine.release().isEmpty, "once")
+        #expect(
+            engine.fromRank(bytes("cmd=get key=x\ncmd=barrier_in\n")).isEmpty, "held: it may need the barrier's result")
+        let (rank, launcher) = engine.fromLauncher(bytes("cmd=barrier_out rc=0\n"))
+        #expect(rank.isEmpty && text(launcher) == "cmd=get key=x\ncmd=barrier_in\n")
+        #expect(engine.isInBarrier, "the held barrier has been entered now")
+        #expect(text(engine.fromLauncher(bytes("cmd=barrier_out rc=0\n")).rank) == "cmd=barrier_out rc=0\n")
+    }
+
+    @Test func speaksAsTheLauncherDoes() {
+        var engine = PMIRelayEngine()
+        _ = engine.fromRank(bytes("cmd=barrier_in\n"))
+        _ = engine.fromLauncher(bytes("cmd=barrier_out rc=0\n"))
+        _ = engine.fromRank(bytes("cmd=barrier_in\n"))
+        #expect(text(engine.release()) == "cmd=barrier_out rc=0\n")
+    }
+}
+
+@Suite struct EnvironmentBlockTests {
+    @Test func theLaterEntryWinsInItsPlace() {
+        let merged = EnvironmentBlock.merged(["A=1", "B=2"].map(bytes), ["B=3", "C=4", "C=5"].map(bytes))
+        #expect(merged.map(text) == ["A=1", "B=3", "C=5"])
+        #expect(EnvironmentBlock.value("B", in: merged) == "3" && EnvironmentBlock.value("D", in: merged) == nil)
+    }
+}

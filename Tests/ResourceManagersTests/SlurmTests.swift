@@ -1,0 +1,68 @@
+import Diagnostics
+import JobModel
+import ResourceManagers
+import Testing
+
+@Suite struct SlurmTests {
+    private func allocation(_ variables: [String: String]) throws(Diagnostic) -> Allocation? {
+        try Detection.allocation { variables[$0] }
+    }
+
+    @Test func noneOutsideAJob() throws {
+        #expect(try allocation([:]) == nil)
+        #expect(try allocation(["SLURM_CONF": "/etc/slurm.conf"]) == nil)
+    }
+
+    @Test func slotsAreTasksOrProcessors() throws {
+        let found = try allocation([
+            "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-3]", "SLURM_TASKS_PER_NODE": "2(x2),1",
+            "SLURM_JOB_CPUS_PER_NODE": "2(x3)",
+        ])
+        #expect(found?.jobID == "7" && found?.system == "slurm")
+        // -N 3 alone says one task each, yet all processors are ours.
+        #expect(found?.nodes.map(\.slots) == [2, 2, 2])
+        let threaded = try allocation([
+            "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", "SLURM_TASKS_PER_NODE": "2",
+            "SLURM_JOB_CPUS_PER_NODE": "8", "SLURM_CPUS_PER_TASK": "4",
+        ])
+        #expect(threaded?.nodes == [.init(name: "n1", slots: 2)])
+    }
+
+    @Test func aStepsOwnCountsAreNotTheJobs() throws {
+        // `srun -N 1` inside a job of two nodes: SLURM_TASKS_PER_NODE describes the step.
+        let found = try allocation([
+            "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_TASKS_PER_NODE": "1",
+            "SLURM_JOB_CPUS_PER_NODE": "2(x2)",
+        ])
+        #expect(found?.slots == 4)
+    }
+
+    @Test func unreadableVariablesAreNamed() {
+        #expect(throws: Diagnostic.self) {
+            try allocation(["SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-"])
+        }
+        #expect(throws: Diagnostic.self) {
+            try allocation(["SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", "SLURM_TASKS_PER_NODE": "many"])
+        }
+    }
+
+    @Test func onlyTheFirstTaskOfAStepLeads() {
+        func isFollower(_ tasks: String?, _ rank: String?) -> Bool {
+            SlurmEnvironment.isFollower { $0 == "SLURM_STEP_NUM_TASKS" ? tasks : $0 == "SLURM_PROCID" ? rank : nil }
+        }
+        #expect(isFollower("4", "1") && !isFollower("4", "0") && !isFollower("1", "0") && !isFollower(nil, nil))
+    }
+
+    @Test func argumentLists() {
+        let fanOut = SlurmCommands.fanOut(nodes: ["n1", "n2"], jobID: "7", command: ["agent"])
+        #expect(fanOut.first == "srun" && fanOut.last == "agent")
+        for word in ["-K", "--nodelist=n[1-2]", "--ntasks-per-node=1", "--overlap", "--mpi=none", "--input=none"] {
+            #expect(fanOut.contains(word), "\(word)")
+        }
+        let map = TaskMap(nodes: [.init(name: "n1", tasks: 2), .init(name: "n2", tasks: 1)])
+        let ranks = SlurmCommands.ranks(map: map, jobID: "7", processManagement: .pmi2, command: ["x"])
+        #expect(ranks.contains("--mpi=pmi2") && ranks.contains("-n") && ranks.contains("3"))
+        let salloc = SlurmCommands.allocation(for: .init(tasks: 4, nodes: 2), command: ["trireme"])
+        #expect(salloc == ["salloc", "-Q", "-N", "2", "-n", "4", "trireme"])
+    }
+}
