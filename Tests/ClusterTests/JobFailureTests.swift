@@ -87,6 +87,8 @@ import Testing
             ],
             environment: ["XDG_STATE_HOME": fixture.clusters.directory.path])
         #expect(run.status == 137)
+        // Whoever still held the streams would have kept us waiting until the job's own end.
+        #expect(run.seconds < 30)
         #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
     }
 }

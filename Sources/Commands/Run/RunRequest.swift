@@ -220,6 +220,8 @@ struct RunRequest {
         environment.append("TRIREME_STORE=\(locations.store)")
         let directory = getcwd(nil, 0)
         defer { free(directory) }
+        // salloc must hear the SIGTERM it gets when we die, whatever our own caller blocks.
+        _ = linux_sigprocmask(SIG_SETMASK, 0, nil)
         let command = SlurmCommands.allocation(
             for: resources,
             command: [program, verb] + forwarded + words.map { String(decoding: $0, as: UTF8.self) })

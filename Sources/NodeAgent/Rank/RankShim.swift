@@ -48,6 +48,7 @@ enum RankShim {
         connection.send(.rankStarted(rank: place.rank, size: place.size, pid: Int(pid)))
         connection.flush()
         let status = attend(pid, connection, relay, handled)
+        if connection.isClosed { return endOrphaned(host, status.code) }
         connection.send(.rankExited(rank: place.rank, status))
         if status.isSuccess {
             LocalClient.drain(connection)
@@ -66,6 +67,16 @@ enum RankShim {
         return 125
     }
 
+    /// The agent was killed: nobody else on this node knows of the launcher's daemon above us, which
+    /// would notice only when its own connections time out.
+    private static func endOrphaned(_ environment: [[UInt8]], _ status: Int32) -> Int32 {
+        let launchers = ["OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID"]
+        if launchers.contains(where: { EnvironmentBlock.value($0, in: environment) != nil }), getppid() > 1 {
+            kill(getppid(), SIGTERM)
+        }
+        return status
+    }
+
     private static func waitForRelease(_ connection: Connection, _ status: Int32) -> Int32 {
         _ = linux_sigprocmask(SIG_SETMASK, 0, nil)
         _ = LocalClient.wait(connection)
@@ -79,14 +90,19 @@ enum RankShim {
         let signals = linux_signalfd(handled, Int32(O_CLOEXEC) | Int32(O_NONBLOCK))
         while true {
             connection.flush()
+            // Nothing but its end is expected from the agent while the rank runs.
+            if connection.isClosed { kill(-pid, SIGKILL) }
             // A negative descriptor is passed over (poll(2)).
             var slots = [
                 pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
-                pollfd(fd: connection.wantsWrite ? connection.descriptor.raw : -1, events: Int16(POLLOUT), revents: 0),
+                pollfd(
+                    fd: connection.isClosed ? -1 : connection.descriptor.raw,
+                    events: Int16(POLLIN | (connection.wantsWrite ? POLLOUT : 0)), revents: 0),
                 pollfd(fd: relay?.rankSide ?? -1, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: relay?.launcherSide ?? -1, events: Int16(POLLIN), revents: 0),
             ]
             let ready = poll(&slots, 4, relay?.timeoutMilliseconds ?? -1)
+            if ready > 0, slots[1].revents != 0 { _ = try? connection.receive() }
             if let relay {
                 if ready > 0, slots[2].revents != 0 { relay.readRank() }
                 if ready > 0, slots[3].revents != 0 { relay.readLauncher() }
