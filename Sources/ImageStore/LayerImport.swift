@@ -194,6 +194,6 @@ struct LayerImport {
 extension ChunkRing {
     /// Decompresses `range` into the ring; failing to start is a failure of the stream.
     fileprivate func pump(_ compression: Compression, _ range: FileRange) {
-        do throws(ArchiveFault) { pump(try compression.decompressing(range)) } catch { fail(error) }
+        do throws(ArchiveFault) { pump(try compression.decompressing(range, isVerified: true)) } catch { fail(error) }
     }
 }

@@ -25,16 +25,21 @@ package enum Compression: String, Sendable {
     }
 
     /// The plain bytes behind `stream`.
-    package func decompressing(_ stream: any ByteStream) throws(ArchiveFault) -> any ByteStream {
+    ///
+    /// - Parameter isVerified: the caller checks a digest of the plain bytes, so gzip's CRC need not be computed.
+    package func decompressing(
+        _ stream: any ByteStream, isVerified: Bool = false
+    ) throws(ArchiveFault) -> any ByteStream {
         switch self {
         case .none: stream
-        case .gzip: try GunzipStream(stream)
+        case .gzip: try GunzipStream(stream, isVerified: isVerified)
         case .zstd: try UnzstdStream(stream)
         }
     }
 }
 
-/// Inflates gzip members one after the other (RFC 1952), each checked against its CRC and length.
+/// Inflates gzip members one after the other (RFC 1952), each checked against its CRC and length
+/// unless the caller verifies the content itself.
 package final class GunzipStream: ByteStream {
     private let input: any ByteStream
     private let buffer: UnsafeMutableRawBufferPointer
@@ -42,7 +47,7 @@ package final class GunzipStream: ByteStream {
     private enum Position { case inMember, betweenMembers, finished }
     private var position = Position.inMember
 
-    package init(_ input: any ByteStream) throws(ArchiveFault) {
+    package init(_ input: any ByteStream, isVerified: Bool = false) throws(ArchiveFault) {
         self.input = input
         buffer = .allocate(byteCount: 256 << 10, alignment: 64)
         state = .allocate(capacity: 1)
@@ -50,6 +55,7 @@ package final class GunzipStream: ByteStream {
         // 15 bits of window, +16: a gzip wrapper and no other (zlib.h).
         let result = inflateInit2_(state, 15 + 16, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size))
         guard result == Z_OK else { throw ArchiveFault(.system, "inflateInit2: zlib error \(result)") }
+        if isVerified { inflateValidate(state, 0) }
     }
 
     deinit {
