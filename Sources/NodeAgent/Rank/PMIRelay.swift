@@ -21,7 +21,7 @@ final class PMIRelay {
     private var sawUnread = false
 
     /// A barrier that takes longer is looked at, this often.
-    private static let patienceMilliseconds = 250
+    private static let patienceMilliseconds = 100
     private static let intervalMilliseconds = 50
 
     /// Takes over PMI_FD of `environment`; nil when the launcher speaks no PMI over a descriptor.
