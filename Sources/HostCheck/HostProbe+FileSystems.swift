@@ -56,7 +56,7 @@ extension HostProbe {
         let base = "/proc"
         let keep = try lower.map { path throws(SyscallError) in try OwnedDescriptor.open(path, PathFlags.path) }
         try mount("tmpfs", on: base, type: "tmpfs")
-        for name in ["a", "b", "upper", "work", "root"] {
+        for name in ["a", "b", "upper", "work", "merged"] {
             let path = base + "/" + name
             try checked("mkdir", path) { mkdir(path, 0o755) }
         }
@@ -74,9 +74,9 @@ extension HostProbe {
         }
         var options = "lowerdir=\(base)/a:\(base)/b,userxattr"
         if writable { options += ",upperdir=\(base)/upper,workdir=\(base)/work" }
-        try mount("overlay", on: base + "/root", type: "overlay", options: options)
+        try mount("overlay", on: base + "/merged", type: "overlay", options: options)
         if writable {
-            let path = "\(base)/root/file"
+            let path = "\(base)/merged/file"
             _ = try OwnedDescriptor.open(path, O_CREAT | O_WRONLY, mode: 0o600)
         }
     }

@@ -110,7 +110,7 @@ import Testing
             """
             mount -t tmpfs tmpfs '\(place.path)'
             for entry in /*; do
-                if [ -h $entry ]; then mkdir -p '\(place.path)/root'; cp -P $entry '\(place.path)/root/'
+                if [ -h $entry ]; then mkdir -p '\(place.path)/root'; cp -P $entry '\(place.path)/root'/.
                 elif [ -d $entry ]; then mkdir -p '\(place.path)'/root$entry; mount --rbind $entry '\(place.path)'/root$entry
                 fi
             done
