@@ -46,11 +46,11 @@ let package = Package(
         target("LaunchPlan"),  // everything the kernel is told to start one container
         target("JobModel"),  // tasks, nodes, host lists, exit status
         target("SiteConfiguration", ["LinuxSystem"]),  // where state, stores and programs are
-        target("HostCheck", ["LinuxSystem", "CLinux", "SiteConfiguration"]),  // is this host ready: facts, and a judge of them
+        target("HostCheck", ["LinuxSystem", "CLinux", "SiteConfiguration"]),  // is this host ready
 
         // L2
         target("ContainerLaunch", ["LaunchPlan", "LinuxSystem", "CLinux"]),  // the hot path: steps, then execve
-        target("ImageFormats", ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics"]),  // tar, whiteouts, archives
+        target("ImageFormats", ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics"]),  // tar, archives
         target("ResourceManagers", ["JobModel", "Diagnostics", "LinuxSystem"]),  // allocations: Slurm, this machine
 
         // L3
