@@ -69,8 +69,8 @@ clean: ## removes what was built
 install: build ## installs into PREFIX (default /usr/local); the directory can be moved later
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/trireme
 	install -m 755 $(addprefix $(BIN)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
-	install -m 644 LICENSE README.md CHANGELOG.md $(DESTDIR)$(PREFIX)/share/doc/trireme
-	cp -r Documentation $(DESTDIR)$(PREFIX)/share/doc/trireme/
+	install -m 644 LICENSE README.md CHANGELOG.md SECURITY.md CONTRIBUTING.md $(DESTDIR)$(PREFIX)/share/doc/trireme
+	cp -r Documentation Examples $(DESTDIR)$(PREFIX)/share/doc/trireme/
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	$(BIN)/trireme-cli --generate-completion-script bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/trireme
 	$(BIN)/trireme-cli --generate-completion-script zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_trireme

@@ -83,7 +83,7 @@ package struct LaunchDiagnosis {
         case .connectToAgent, .joinAgent:
             Words(
                 code: "agent-unreachable", reason: "cannot join the job's container on this node",
-                hint: "is the job still running here? trireme ps")
+                hint: "is the job still running here? squeue")
         case .createNamespaces, .mapIdentity: namespaceWords
         case .openSource:
             Words(

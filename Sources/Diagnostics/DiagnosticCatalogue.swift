@@ -127,7 +127,7 @@ package enum DiagnosticCatalogue {
             "Leave the option out: the command then runs under your own uid and gid."),
         Entry(
             "agent-unreachable", "the job's agent on this node does not answer, so its container cannot be joined",
-            "The job may be over: 'trireme ps'. An agent belongs to one node and one user."),
+            "The job may be over: 'squeue' shows it. An agent belongs to one node and one user."),
         Entry(
             "installation-incomplete", "trireme-cli is not beside trireme",
             "Keep trireme, trireme-cli and trireme-agent in one directory: 'make install PREFIX=DIR'."),

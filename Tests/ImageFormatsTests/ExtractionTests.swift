@@ -28,14 +28,16 @@ final class Unpacked {
     let root: String
     private(set) var summary = ExtractionSummary()
 
+    /// The extractor wants umask 0, which belongs to the whole process: tests run side by side, so none puts it back.
+    private static let openUmask: mode_t = umask(0)
+
     init(_ archive: [UInt8], over lower: [Unpacked] = [], piece: Int = .max, limits: ExtractionLimits = .init()) throws
     {
         scratch = try TemporaryDirectory()
         root = scratch.path + "/root"
         try FileManager.default.createDirectory(atPath: root, withIntermediateDirectories: false)
         try "safe".write(toFile: scratch.path + "/victim", atomically: false, encoding: .utf8)
-        let mask = umask(0)
-        defer { umask(mask) }
+        _ = Self.openUmask
         let descriptors = try ([root] + lower.map(\.root)).map {
             try OwnedDescriptor.open($0, O_RDONLY | O_DIRECTORY).release()
         }
