@@ -34,17 +34,23 @@ package struct CountsPerNode: Equatable, Sendable {
         counts = []
         for part in text.split(separator: ",") {
             guard let open = part.firstIndex(of: "(") else {
-                guard let count = Int(part), count >= 0 else { return nil }
+                guard let count = Self.count(part), counts.count < HostList.countLimit else { return nil }
                 counts.append(count)
                 continue
             }
             let repetition = part[open...]
-            guard let count = Int(part[..<open]), count >= 0, repetition.hasPrefix("(x"), repetition.hasSuffix(")"),
+            guard let count = Self.count(part[..<open]), repetition.hasPrefix("(x"), repetition.hasSuffix(")"),
                 let times = Int(repetition.dropFirst(2).dropLast()), times > 0,
                 times <= HostList.countLimit - counts.count
             else { return nil }
             counts += Array(repeating: count, count: times)
         }
         if counts.isEmpty { return nil }
+    }
+
+    /// At most nine digits, so that no sum over `HostList.countLimit` nodes overflows.
+    private static func count(_ text: Substring) -> Int? {
+        guard text.utf8.allSatisfy({ (0x30...0x39).contains($0) }), text.utf8.count <= 9 else { return nil }
+        return Int(text)
     }
 }

@@ -73,7 +73,8 @@ package struct HostList: Equatable, Sendable {
     /// `07-12` is (7, 12, 2): the width of the first number pads all.
     private static func bounds(_ range: Substring) throws(Failure) -> (first: Int, last: Int, width: Int) {
         let ends = range.split(separator: "-", omittingEmptySubsequences: false)
-        guard ends.count == 1 || ends.count == 2, ends.allSatisfy({ $0.allSatisfy(\.isASCII) && $0.count <= 9 }),
+        guard ends.count == 1 || ends.count == 2,
+            ends.allSatisfy({ $0.utf8.allSatisfy({ (0x30...0x39).contains($0) }) && $0.count <= 9 }),
             let first = Int(ends[0]), let last = Int(ends[ends.count - 1]), first >= 0, last >= first
         else { throw .malformedRange(String(range)) }
         return (first, last, ends[0].count)

@@ -55,11 +55,14 @@ package struct TaskMap: Equatable, Sendable {
     private static func exact(_ perNode: Int, _ request: ResourceRequest, _ available: [Allocation.Node])
         throws(Failure) -> [Node]
     {
-        let needed = request.tasks.map { ($0 + perNode - 1) / perNode }
+        let needed = request.tasks.map { $0 / perNode + ($0 % perNode > 0 ? 1 : 0) }
         let count = request.nodes ?? needed ?? available.count
         guard count <= available.count else { throw .tooFewNodes(wanted: count, available: available.count) }
-        let tasks = request.tasks ?? perNode * count
-        guard tasks <= perNode * count else { throw .contradiction(tasks: tasks, nodes: count, tasksPerNode: perNode) }
+        // A product beyond Int is more than any allocation has; it is refused below for its slots.
+        let (product, isTooLarge) = perNode.multipliedReportingOverflow(by: count)
+        let most = isTooLarge ? Int.max : product
+        let tasks = request.tasks ?? most
+        guard tasks <= most else { throw .contradiction(tasks: tasks, nodes: count, tasksPerNode: perNode) }
         var rest = tasks
         var nodes: [Node] = []
         for node in available.prefix(count) {

@@ -102,7 +102,9 @@ package struct JobStateMachine: Sendable {
 
     /// Takes one event. `now` is in milliseconds on a clock that only goes forward.
     package mutating func handle(_ event: Event, now: Int) -> [Effect] {
-        switch event {
+        // Late words of processes that are already written off.
+        if phase == .ended { return [] }
+        return switch event {
         case .agentJoined, .agentReady, .agentFailed, .agentEmpty, .agentLost, .fanOutExited:
             handleNodes(event, now)
         case .rankStarted, .rankExited, .rankRefused, .launcherExited, .refused: handleRanks(event, now)
@@ -138,7 +140,7 @@ package struct JobStateMachine: Sendable {
         case .agentLost(let node):
             if phase == .ended || empty.contains(node) { return [] }
             empty.insert(node)
-            if code == nil { return end(ExitCode.ownFailure, [.report(lost(node, "connection lost"))], now) }
+            if code == nil { return end(ExitCode.ownFailure, [.report(lost(node, "lost its connection"))], now) }
             return finishIfEmpty()
         case .fanOutExited(let status, let said):
             guard phase == .joining, code == nil else { return finishIfEmpty() }
@@ -169,7 +171,7 @@ package struct JobStateMachine: Sendable {
             return []
         case .rankExited(let rank, let status): return rankExited(rank, status, now)
         case .rankRefused(let rank, let code, let diagnostic):
-            exits[rank] = .exited(code)
+            if exits[rank] == nil { exits[rank] = .exited(code) }
             return self.code == nil ? end(code, [.report(diagnostic)], now) : []
         case .launcherExited(let status): return launcherExited(status, now)
         case .refused(let code, let diagnostic): return end(code, [.report(diagnostic)], now)

@@ -44,6 +44,17 @@ private func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8
 }
 
 @Suite struct PMIRelayEngineTests {
+    /// PMI-2 has no newlines to wait for: from its greeting on, every byte passes as it comes.
+    @Test func anotherProtocolPassesUntouched() {
+        var engine = PMIRelayEngine()
+        let greeting = Array("cmd=response_to_init pmi_version=2 pmi_subversion=0 rc=0\n".utf8)
+        #expect(engine.fromLauncher(greeting + Array("    36cmd".utf8)).rank == greeting + Array("    36cmd".utf8))
+        #expect(engine.fromLauncher(Array("=fullinit-response".utf8)).rank == Array("=fullinit-response".utf8))
+        let fence = Array("    14cmd=barrier_in\n".utf8)
+        #expect(engine.fromRank(fence) == fence)
+        #expect(!engine.isInBarrier)
+    }
+
     /// A rank that has passed MPI_Init's barrier and sits in the next.
     private func closing() -> PMIRelayEngine {
         var engine = PMIRelayEngine()

@@ -12,6 +12,10 @@ package struct PMIRelayEngine {
 
     private static let enter = Array("cmd=barrier_in".utf8)
     private static let leave = Array("cmd=barrier_out".utf8)
+    private static let greeting = Array("cmd=response_to_init pmi_version=2".utf8)
+
+    /// The two agreed on PMI-2, which puts lengths in front of words instead of newlines behind them.
+    private var isAnotherProtocol = false
 
     package init() {}
 
@@ -24,15 +28,18 @@ package struct PMIRelayEngine {
             held += bytes
             return []
         }
+        if isAnotherProtocol { return bytes }
         for line in Self.lines(&fromRankRest, bytes) where line.starts(with: Self.enter) { isInBarrier = true }
         return bytes
     }
 
     /// What goes on to the rank, and what was held for the launcher.
     package mutating func fromLauncher(_ bytes: [UInt8]) -> (rank: [UInt8], launcher: [UInt8]) {
+        if isAnotherProtocol { return (bytes, []) }
         var rank: [UInt8] = []
         var launcher: [UInt8] = []
         for line in Self.lines(&fromLauncherRest, bytes) {
+            if line.starts(with: Self.greeting) { isAnotherProtocol = true }
             guard line.starts(with: Self.leave) else {
                 rank += line
                 continue
@@ -48,6 +55,10 @@ package struct PMIRelayEngine {
             } else {
                 rank += line
             }
+        }
+        if isAnotherProtocol {
+            rank += fromLauncherRest
+            fromLauncherRest = []
         }
         return (rank, launcher)
     }

@@ -4,11 +4,12 @@ import JobModel
 /// Reads the variables sbatch, salloc and srun set (sbatch(1), "OUTPUT ENVIRONMENT VARIABLES").
 package enum SlurmEnvironment {
     package static func allocation(_ environment: (String) -> String?) throws(Diagnostic) -> Allocation? {
-        guard let id = environment("SLURM_JOB_ID") ?? environment("SLURM_JOBID"),
-            let list = environment("SLURM_JOB_NODELIST") ?? environment("SLURM_NODELIST")
+        // Set to nothing is as good as not set: no job has an empty number, none runs on no node.
+        func value(_ name: String) -> String? { environment(name).flatMap { $0.isEmpty ? nil : $0 } }
+        guard let id = value("SLURM_JOB_ID") ?? value("SLURM_JOBID"),
+            let list = value("SLURM_JOB_NODELIST") ?? value("SLURM_NODELIST")
         else { return nil }
-        let names: [String]
-        do throws(HostList.Failure) { names = try HostList(parsing: list).names } catch {
+        guard let names = (try? HostList(parsing: list))?.names, !names.isEmpty else {
             throw Diagnostic(
                 DiagnosticCode("allocation-unreadable"), "SLURM_JOB_NODELIST='\(list)'",
                 reasons: ["not a host list"], remedies: ["scontrol show job \(id)"])
