@@ -22,6 +22,10 @@ import Testing
         #expect(throws: HostList.Failure.self) { try HostList(parsing: text) }
     }
 
+    @Test func signsAreNoNumbers() {
+        #expect(throws: HostList.Failure.malformedRange("+5")) { try HostList(parsing: "n[+5]") }
+    }
+
     @Test func boundsWhatItExpands() {
         #expect(throws: HostList.Failure.tooLong) { try HostList(parsing: "n[0-999999999]") }
         #expect(throws: HostList.Failure.tooLong) { try HostList(parsing: "a[1-999]b[1-999]c[1-999]") }
@@ -40,7 +44,7 @@ import Testing
     @Test func countsPerNode() {
         #expect(CountsPerNode(parsing: "2(x3),1")?.counts == [2, 2, 2, 1])
         #expect(CountsPerNode(parsing: "16")?.counts == [16])
-        for bad in ["", "2(x", "2(x0)", "x", "2(3)", "-1", "1(x99999999)"] {
+        for bad in ["", "2(x", "2(x0)", "x", "2(3)", "-1", "+1", "1(x99999999)", "9999999999999999"] {
             #expect(CountsPerNode(parsing: bad) == nil, "\(bad)")
         }
     }

@@ -46,6 +46,14 @@ import Testing
         }
     }
 
+    @Test func countsBeyondIntAreRefusedNotTrapped() {
+        for tasks in [nil, 3, Int.max] {
+            #expect(throws: TaskMap.Failure.self) {
+                try TaskMap(placing: .init(tasks: tasks, nodes: 2, tasksPerNode: Int.max), on: allocation(2, 2))
+            }
+        }
+    }
+
     @Test func placesRanksInBlocks() throws {
         let map = try TaskMap(placing: .init(tasks: 4, nodes: 2), on: allocation(2, 2))
         #expect(map.place(of: 0)?.node == 0 && map.place(of: 0)?.localRank == 0)

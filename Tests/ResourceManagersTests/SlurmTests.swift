@@ -11,6 +11,7 @@ import Testing
     @Test func noneOutsideAJob() throws {
         #expect(try allocation([:]) == nil)
         #expect(try allocation(["SLURM_CONF": "/etc/slurm.conf"]) == nil)
+        #expect(try allocation(["SLURM_JOB_ID": "", "SLURM_JOB_NODELIST": "n1"]) == nil)
     }
 
     @Test func slotsAreTasksOrProcessors() throws {
