@@ -45,10 +45,10 @@ store: build images
 	@for image in $(IMAGES)/*.tar; do TRIREME_STORE=$(STORE) $(BIN)/trireme image load -q -i $$image; done
 
 test: store ## every test but the long ones
-	$(TEST) swift test
+	$(TEST) Scripts/run-tests
 
 test-full: images-full store ## every test, and the examples
-	$(TEST) TRIREME_TEST_FULL=1 swift test
+	$(TEST) TRIREME_TEST_FULL=1 Scripts/run-tests
 	$(TEST) Examples/openfoam/run
 
 bench: build images ## speed and memory against other tools, in the same run

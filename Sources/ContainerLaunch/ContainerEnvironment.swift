@@ -37,6 +37,7 @@ struct ContainerEnvironment {
             set(entry)
         }
         if !hasPath { set(c("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")) }
+        image.forEach { if $0.tag == .override { set($0.cString) } }
         var index = 0
         while let entry = overrides[index] {
             index += 1

@@ -4,6 +4,7 @@ extension LaunchPlan {
         var encoder = Encoder()
         try encoder.addAll(.layer, layers)
         try encoder.addAll(.environment, environment)
+        try encoder.addAll(.override, overrides)
         try encoder.addAll(.entrypoint, entrypoint)
         try encoder.addAll(.command, command)
         if !workingDirectory.isEmpty { try encoder.add(.workingDirectory, workingDirectory) }
@@ -49,6 +50,7 @@ extension LaunchPlan {
         switch record.tag {
         case .layer: layers.append(text())
         case .environment: environment.append(Array(record.payload))
+        case .override: overrides.append(Array(record.payload))
         case .entrypoint: entrypoint.append(Array(record.payload))
         case .command: command.append(Array(record.payload))
         case .workingDirectory: workingDirectory = Array(record.payload)

@@ -13,6 +13,8 @@ package struct LaunchPlan: Equatable, Sendable {
     package var layers: [String] = []
     /// `K=V` entries of the image (OCI image-spec config.md, `Env`).
     package var environment: [[UInt8]] = []
+    /// `K=V` entries that win over the host's and the image's (`-e`).
+    package var overrides: [[UInt8]] = []
     package var entrypoint: [[UInt8]] = []
     package var command: [[UInt8]] = []
     /// Empty when the image names none.

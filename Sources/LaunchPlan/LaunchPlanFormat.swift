@@ -32,6 +32,7 @@ package enum LaunchPlanTag: UInt16, CaseIterable {
     /// A file is two records: destination, then content (the only payload that may hold NUL).
     case fileDestination = 18
     case fileContent = 19
+    case override = 20
 
     package var isNumber: Bool {
         switch self {

@@ -38,10 +38,6 @@ struct RunRequest {
         return typed
     }
 
-    private var isParallel: Bool {
-        options.ntasks != nil || options.nodes != nil || options.ntasksPerNode != nil || options.cluster != nil
-    }
-
     /// Runs the job and returns its exit status.
     func execute() throws(Diagnostic) -> Int32 {
         guard let imageWord = words.first else {
@@ -55,33 +51,36 @@ struct RunRequest {
                 DiagnosticCode("no-command"), name, reasons: ["exec needs a command: it does not use the image's own"],
                 remedies: ["trireme exec \(name) COMMAND", "trireme run \(name)", "trireme shell \(name)"])
         }
-        if let cluster = options.cluster { return try runInCluster(cluster) }
+        if let cluster = options.parallel.cluster { return try runInCluster(cluster) }
         let environment = { (name: String) in getenv(name).map { String(cString: $0) } }
-        if isParallel, SlurmEnvironment.isFollower(environment) {
+        if options.parallel.isParallel, SlurmEnvironment.isFollower(environment) {
             // One job, not one per task of the step; the first task leads it.
             return 0
         }
         let image = try ImageResolver(store: ImageStore(root: locations.store)).resolve(name)
-        guard isParallel else {
-            return try SingleRun.execute(image, verb: verb, optionWords: optionWords, words: words)
+        guard options.parallel.isParallel else {
+            return try SingleRun.execute(options.plan(in: context(image)), verb: verb, words: words)
         }
         let allocation = try self.allocation(environment)
-        let specification = try self.specification(image, allocation)
+        let plan = try options.plan(in: context(image))
+        let specification = try self.specification(image, plan, allocation)
         return try JobLeader(
-            specification, container: try container(image), allocation: allocation, port: UInt16(options.port),
-            isQuiet: options.quiet
+            specification, container: JobContainer(image: image, plan: plan, store: locations.store),
+            allocation: allocation, port: UInt16(options.parallel.port),
+            isQuiet: options.process.quiet
         ).run()
     }
 
     // MARK: Resources
 
     private var resources: ResourceRequest {
-        ResourceRequest(tasks: options.ntasks, nodes: options.nodes, tasksPerNode: options.ntasksPerNode)
+        ResourceRequest(
+            tasks: options.parallel.ntasks, nodes: options.parallel.nodes, tasksPerNode: options.parallel.ntasksPerNode)
     }
 
     private func allocation(_ environment: (String) -> String?) throws(Diagnostic) -> Allocation {
         if let allocation = try Detection.allocation(environment: environment) { return allocation }
-        if (options.nodes ?? 1) == 1, options.model == "node" {
+        if (options.parallel.nodes ?? 1) == 1, options.parallel.model == "node" {
             var mask = [UInt64](repeating: 0, count: 128)
             let bytes = Int(linux_sched_getaffinity(0, 1024, &mask))
             let processors = mask.prefix(max(0, bytes) / 8).reduce(0) { $0 + $1.nonzeroBitCount }
@@ -90,18 +89,20 @@ struct RunRequest {
             let host = String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
             // More ranks than processors is slow but legal on one's own machine.
             return LocalMachine.allocation(
-                name: host, slots: max(processors, options.ntasks ?? 1, options.ntasksPerNode ?? 1))
+                name: host, slots: max(processors, options.parallel.ntasks ?? 1, options.parallel.ntasksPerNode ?? 1))
         }
         throw Diagnostic(
             DiagnosticCode("no-allocation"), "this process",
             reasons: ["does not stand in a Slurm allocation, and several nodes were asked for"],
             remedies: [
-                "salloc -N \(options.nodes ?? 1) -n \(options.ntasks ?? options.nodes ?? 1) trireme run …",
+                "salloc -N \(options.parallel.nodes ?? 1) -n \(options.parallel.ntasks ?? options.parallel.nodes ?? 1) trireme run …",
                 "trireme run --cluster NAME … (trireme cluster ls)",
             ])
     }
 
-    private func specification(_ image: StoredImage, _ allocation: Allocation) throws(Diagnostic) -> JobSpecification {
+    private func specification(_ image: StoredImage, _ plan: LaunchPlan, _ allocation: Allocation) throws(Diagnostic)
+        -> JobSpecification
+    {
         let map: TaskMap
         do throws(TaskMap.Failure) { map = try TaskMap(placing: resources, on: allocation) } catch {
             throw Self.diagnostic(error, allocation)
@@ -113,26 +114,26 @@ struct RunRequest {
                 DiagnosticCode("option-value"), "\(option) \(text)", reasons: ["unknown value"],
                 remedies: ["one of: " + C.allCases.map(\.rawValue).joined(separator: ", ")])
         }
-        guard options.grace >= 0, options.grace <= 3600, options.joinTimeout > 0, options.joinTimeout <= 86400,
-            (0...65535).contains(options.port)
+        guard options.parallel.grace >= 0, options.parallel.grace <= 3600, options.parallel.joinTimeout > 0,
+            options.parallel.joinTimeout <= 86400,
+            (0...65535).contains(options.parallel.port)
         else {
             throw Diagnostic(
                 DiagnosticCode("option-value"), "--grace, --join-timeout or --port", reasons: ["out of range"])
         }
         let typed = Array(words.dropFirst())
-        var entrypoint = verb == "run" ? image.plan.entrypoint : []
-        if let text = options.entrypoint { entrypoint = text.isEmpty ? [] : [Array(text.utf8)] }
-        let command = entrypoint + (typed.isEmpty && options.entrypoint == nil ? image.plan.command : typed)
+        let command = (verb == "run" ? plan.entrypoint : []) + (typed.isEmpty && verb == "run" ? plan.command : typed)
         guard !command.isEmpty else {
             throw Diagnostic(
                 DiagnosticCode("no-command"), image.name, reasons: ["the image names no command and none was typed"])
         }
         return JobSpecification(
             id: "\(allocation.jobID).\(RandomBytes.hex(RandomBytes.make(4)))",
-            model: try choice("--model", options.model),
-            launcher: try choice("--launcher", options.launcher), processManagement: try choice("--mpi", options.mpi),
-            map: map, labelsOutput: options.labelIo, graceMilliseconds: options.grace * 1000,
-            joinTimeoutMilliseconds: options.joinTimeout * 1000, command: command)
+            model: try choice("--model", options.parallel.model),
+            launcher: try choice("--launcher", options.parallel.launcher),
+            processManagement: try choice("--mpi", options.parallel.mpi),
+            map: map, labelsOutput: options.parallel.labelIo, graceMilliseconds: options.parallel.grace * 1000,
+            joinTimeoutMilliseconds: options.parallel.joinTimeout * 1000, command: command)
     }
 
     private static func diagnostic(_ failure: TaskMap.Failure, _ allocation: Allocation) -> Diagnostic {
@@ -163,35 +164,12 @@ struct RunRequest {
 
     // MARK: The container
 
-    private func container(_ image: StoredImage) throws(Diagnostic) -> JobContainer {
-        var plan = image.plan
-        if let directory = options.workdir { plan.workingDirectory = Array(directory.utf8) }
-        if options.writableTmpfs { plan.options.insert(.writable) }
-        if options.cleanEnv { plan.options.insert(.cleanEnvironment) }
-        if options.user == "image" { plan.options.insert(.imageUser) }
-        if options.home == "none" || options.noHome { plan.options.insert(.noHome) }
-        for text in options.bind {
-            let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
-            guard parts.count <= 3, parts[0].hasPrefix("/"), parts.count < 3 || ["ro", "rw"].contains(parts[2]) else {
-                throw Diagnostic(
-                    DiagnosticCode("option-value"), "--bind \(text)",
-                    reasons: ["not /SRC[:/DST[:ro]] (in a job, sources are absolute: they are looked up on every node)"]
-                )
-            }
-            plan.mounts.append(
-                LaunchPlan.Mount(
-                    source: parts[0], destination: parts.count > 1 ? parts[1] : parts[0],
-                    isReadOnly: parts.count == 3 && parts[2] == "ro"))
-        }
-        var overrides: [[UInt8]] = []
-        for entry in options.env {
-            if entry.contains("=") {
-                overrides.append(Array(entry.utf8))
-            } else if let value = getenv(entry) {
-                overrides.append(EnvironmentBlock.entry(entry, String(cString: value)))
-            }
-        }
-        return JobContainer(image: image, plan: plan, store: locations.store, overrides: overrides)
+    private func context(_ image: StoredImage) -> LaunchContext {
+        let directory = getcwd(nil, 0)
+        defer { free(directory) }
+        return LaunchContext(
+            image: image, verb: verb, isJob: options.parallel.isParallel, locations: locations,
+            directory: directory.map { String(cString: $0) })
     }
 
     // MARK: Another cluster
@@ -211,7 +189,9 @@ struct RunRequest {
                 forwarded.append(word)
             }
         }
-        if options.ntasks == nil, options.nodes == nil, options.ntasksPerNode == nil { forwarded += ["-n", "1"] }
+        if options.parallel.ntasks == nil, options.parallel.nodes == nil, options.parallel.ntasksPerNode == nil {
+            forwarded += ["-n", "1"]
+        }
         let program: String
         do throws(SyscallError) { program = try Locations.programDirectory() + "/trireme" } catch {
             throw Diagnostic(DiagnosticCode("installation"), "/proc/self/exe", reasons: [error.sentence])
@@ -254,7 +234,7 @@ struct JobContainer {
     var plan: LaunchPlan
     var store: String
     /// `-e` of the command line.
-    var overrides: [[UInt8]]
+    var overrides: [[UInt8]] { plan.overrides }
 }
 
 /// This process's arguments as bytes: an application's arguments need not be UTF-8.
