@@ -12,7 +12,7 @@ package struct TriremeCommand: ParsableCommand {
         subcommands: [
             RunCommand.self, ExecCommand.self, ShellCommand.self, ImageCommand.self, ImageLoad.self,
             ImagesShortcut.self, RemoveImageShortcut.self,
-            ClusterCommand.self, DoctorCommand.self, ExplainCommand.self,
+            ClusterCommand.self, AllocCommand.self, DoctorCommand.self, ExplainCommand.self,
         ])
 
     package init() {}

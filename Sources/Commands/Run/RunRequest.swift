@@ -52,8 +52,8 @@ struct RunRequest {
                 remedies: ["trireme exec \(name) COMMAND", "trireme run \(name)", "trireme shell \(name)"])
         }
         if let cluster = options.parallel.cluster { return try runInCluster(cluster) }
-        let environment = { (name: String) in getenv(name).map { String(cString: $0) } }
-        if options.parallel.isParallel, SlurmEnvironment.isFollower(environment) {
+        let surroundings = Surroundings.current
+        if options.parallel.isParallel, Detection.isFollower(surroundings) {
             // One job, not one per task of the step; the first task leads it.
             return 0
         }
@@ -61,7 +61,7 @@ struct RunRequest {
         guard options.parallel.isParallel else {
             return try SingleRun.execute(options.plan(in: context(image)), verb: verb, words: words)
         }
-        let allocation = try self.allocation(environment)
+        let allocation = try self.allocation(surroundings)
         let plan = try options.plan(in: context(image))
         let specification = try self.specification(image, plan, allocation)
         return try JobLeader(
@@ -78,25 +78,24 @@ struct RunRequest {
             tasks: options.parallel.ntasks, nodes: options.parallel.nodes, tasksPerNode: options.parallel.ntasksPerNode)
     }
 
-    private func allocation(_ environment: (String) -> String?) throws(Diagnostic) -> Allocation {
-        if let allocation = try Detection.allocation(environment: environment) { return allocation }
+    private func allocation(_ surroundings: Surroundings) throws(Diagnostic) -> Allocation {
+        if let allocation = try options.parallel.allocation(in: surroundings) { return allocation }
         if (options.parallel.nodes ?? 1) == 1, options.parallel.model == "node" {
             var mask = [UInt64](repeating: 0, count: 128)
             let bytes = Int(linux_sched_getaffinity(0, 1024, &mask))
             let processors = mask.prefix(max(0, bytes) / 8).reduce(0) { $0 + $1.nonzeroBitCount }
-            var name = [CChar](repeating: 0, count: 256)
-            gethostname(&name, 255)
-            let host = String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
             // More ranks than processors is slow but legal on one's own machine.
             return LocalMachine.allocation(
-                name: host, slots: max(processors, options.parallel.ntasks ?? 1, options.parallel.ntasksPerNode ?? 1))
+                name: HostName.current,
+                slots: max(processors, options.parallel.ntasks ?? 1, options.parallel.ntasksPerNode ?? 1))
         }
         throw Diagnostic(
             DiagnosticCode("no-allocation"), "this process",
-            reasons: ["does not stand in a Slurm allocation, and several nodes were asked for"],
+            reasons: ["does not stand in a batch system's allocation, and several nodes were asked for"],
             remedies: [
                 "salloc -N \(options.parallel.nodes ?? 1) -n \(options.parallel.ntasks ?? options.parallel.nodes ?? 1) trireme run …",
                 "trireme run --cluster NAME … (trireme cluster ls)",
+                "trireme run --hostfile FILE … for machines reached by ssh",
             ])
     }
 
