@@ -33,7 +33,10 @@ package enum AgentProgram {
 
     private static func serve(_ words: [String]) -> Int32 {
         guard words.count == 3, let index = Int(words[1]), let secret = jobSecret(words[0]) else {
-            return complain("has no secret of its job: started by hand? 'trireme run -n' starts it")
+            return complain(
+                words.count == 3 && words[0] != "-"
+                    ? "cannot read the job's secret \(words[0]): is that directory shared by the nodes?"
+                    : "has no secret of its job: started by hand? 'trireme run -n' starts it")
         }
         signal(SIGPIPE, SIG_IGN)
         do throws(SyscallError) {
@@ -61,6 +64,7 @@ package enum AgentProgram {
             unsetenv(secretVariable)
         } else {
             let input = place == "-" ? 0 : open(place, O_RDONLY | O_CLOEXEC)
+            guard input >= 0 else { return nil }
             defer { if input > 0 { close(input) } }
             // One line; some systems never close the stream they carry.
             var byte: UInt8 = 0

@@ -87,6 +87,8 @@ import Testing
             export standin_job=$SLURM_JOB_ID
             unset $(env | sed -n 's/^\\(SLURM[A-Z0-9_]*\\)=.*/\\1/p')
             export PATH=$work:$PATH
+            # The state directory of a real site is shared by its nodes; this fixture's is not.
+            unset XDG_STATE_HOME
             \(system.job)
             \(text)
             JOB
