@@ -26,6 +26,19 @@ import Testing
         #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
     }
 
+    /// No launcher in the image, no PMI of the batch system: the agents start the ranks and serve them PMI.
+    @Test func agentsServePMIThemselves() throws {
+        for _ in 0..<3 {
+            let run = try fixture.run(["-n", "6", "-N", "3", "--launcher", "direct", JobFixture.mpich, "mpi-hello"])
+            #expect(run.status == 0 && places(run) == expected, "\(run.outputText)\(run.errorText)")
+            #expect(run.errorText.isEmpty)
+        }
+        // OpenMPI would start six jobs of one rank each.
+        let refused = try fixture.run(["-n", "6", "--launcher", "direct", JobFixture.openMPI, "mpi-hello"])
+        #expect(refused.status == 125 && refused.errorText.contains("mpi-mismatch"))
+        #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
+    }
+
     @Test func labelsStreamsAndVariables() throws {
         let script =
             "echo $TRIREME_RANK $TRIREME_LOCAL_RANK $TRIREME_SIZE $TRIREME_NODE_RANK $TRIREME_NODELIST; echo e >&2"

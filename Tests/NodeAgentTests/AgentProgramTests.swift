@@ -131,7 +131,7 @@ private final class TestLeader {
             .job(
                 JobAssignment(
                     jobID: "t.1", key: "test-\(pid)", nodeIndex: 0, nodeNames: ["here"], nodeAddresses: ["127.0.0.1"],
-                    size: 1, plan: [], store: "/", directory: Array("/".utf8),
+                    size: 1, ranksPerNode: [1], plan: [], store: "/", directory: Array("/".utf8),
                     environment: [Array("PATH=/usr/bin:/bin".utf8)], overrides: [], labelsOutput: true,
                     graceMilliseconds: grace)))
         _ = try wait { $0 == .ready }

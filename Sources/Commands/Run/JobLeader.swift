@@ -36,6 +36,8 @@ final class JobLeader {
     var inputTarget: (node: Int, channel: UInt32)?
     private var fanOut: FanOut?
     var step: HelperProcess?
+    /// The nodes whose ranks wait in the present PMI barrier, and the keys they bring.
+    var fences: [Int: [[UInt8]]] = [:]
     private var nextPing = 0
     /// When the user is next told which nodes are awaited.
     private var nextWaitNote = MonotonicTime.now() + 3_000
@@ -259,7 +261,8 @@ final class JobLeader {
         guard let plan = try? container.plan.encoded() else { return nil }
         return JobAssignment(
             jobID: job.id, key: key, nodeIndex: node, nodeNames: job.map.nodes.map(\.name),
-            nodeAddresses: job.map.nodes.indices.map { agents[$0]?.address ?? "" }, size: job.map.size, plan: plan,
+            nodeAddresses: job.map.nodes.indices.map { agents[$0]?.address ?? "" }, size: job.map.size,
+            ranksPerNode: job.map.nodes.map(\.tasks), plan: plan,
             store: container.store, directory: Array(String(cString: directory).utf8),
             environment: JobEnvironment.passed(EnvironmentBlock.current()), overrides: container.overrides,
             labelsOutput: job.labelsOutput, graceMilliseconds: job.graceMilliseconds)
