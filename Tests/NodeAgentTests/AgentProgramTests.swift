@@ -101,7 +101,7 @@ private final class TestLeader {
         let port = listening.port
         let listener = listening.takeDescriptor()
         process.executableURL = URL(fileURLWithPath: try Programs.path("trireme-agent"))
-        process.arguments = ["--serve", "0", "127.0.0.1:\(port)"]
+        process.arguments = ["--serve", "-", "0", "127.0.0.1:\(port)"]
         process.environment = [
             AgentProgram.secretVariable: RandomBytes.hex(told ?? secret), "PATH": "/usr/bin:/bin",
             "SLURMD_NODENAME": "here",
