@@ -4,19 +4,6 @@ import ImageFormats
 import LinuxSystem
 import OCIModel
 
-/// An image as an archive describes it, before its layers are read.
-struct ArchivedImage {
-    /// Empty when the archive gives none.
-    var names: [ImageReference]
-    /// Nil in a docker-archive: the manifest is made when the layers' digests are known.
-    var manifest: (bytes: [UInt8], descriptor: Descriptor)?
-    var configurationBytes: [UInt8]
-    var configurationDigest: Digest
-    var configuration: ImageConfiguration
-    /// Lowest first.
-    var layers: [ArchivedLayer]
-}
-
 /// The members of an image archive: a seekable tar file, its names indexed, its JSON read.
 struct ArchiveContents {
     let descriptor: Int32
@@ -123,7 +110,7 @@ struct ArchiveContents {
     /// The images in the archive that run on `platform`.
     ///
     /// - Throws: also when there are images, but none for `platform`; the message lists what is offered.
-    func images(for platform: Platform) throws(ArchiveFault) -> [ArchivedImage] {
+    func images(for platform: Platform) throws(ArchiveFault) -> [IncomingImage] {
         // Archives of newer dockers are both; the index carries digests to verify against.
         if let layout = try bytes("index.json") {
             let index = try decode(ImageIndex.self, layout, "index.json")
@@ -132,7 +119,7 @@ struct ArchiveContents {
         }
         if let manifest = try bytes("manifest.json") {
             let entries = try decode([DockerArchiveEntry].self, manifest, "manifest.json")
-            var images: [ArchivedImage] = []
+            var images: [IncomingImage] = []
             for entry in entries { images.append(try dockerImage(entry)) }
             let fitting = images.filter { platform.accepts($0.configuration.platform ?? platform) }
             guard !fitting.isEmpty || images.isEmpty else {
@@ -155,7 +142,7 @@ struct ArchiveContents {
 
     // MARK: docker-archive
 
-    private func dockerImage(_ entry: DockerArchiveEntry) throws(ArchiveFault) -> ArchivedImage {
+    private func dockerImage(_ entry: DockerArchiveEntry) throws(ArchiveFault) -> IncomingImage {
         func lookUp(_ name: String, _ what: String) throws(ArchiveFault) -> (name: String, member: Member) {
             guard !name.hasPrefix("/"), !name.split(separator: "/").contains("..") else {
                 throw ArchiveFault(
@@ -184,21 +171,31 @@ struct ArchiveContents {
                 .corrupt, entry: Array(entry.config.utf8),
                 "manifest.json lists \(names.count) layers, the configuration \(diffIDs.count)")
         }
-        var layers: [ArchivedLayer] = []
+        var layers: [IncomingLayer] = []
         for (name, diffID) in zip(names, diffIDs) {
             let found = try lookUp(name, "layer")
-            layers.append(
-                ArchivedLayer(name: name, offset: found.member.offset, length: found.member.length, diffID: diffID))
+            var layer = IncomingLayer(
+                name: name, in: descriptor, offset: found.member.offset, length: found.member.length, diffID: diffID)
+            layer.isPlain = try compression(of: found.member) == Compression.none
+            layers.append(layer)
         }
-        return ArchivedImage(
+        return IncomingImage(
             names: (entry.repoTags ?? []).compactMap { ImageReference($0) }, manifest: nil, configurationBytes: bytes,
             configurationDigest: digest, configuration: configuration, layers: layers)
     }
 
+    /// How a member is compressed, from its first bytes; nil for one that is not read here.
+    private func compression(of member: Member) throws(ArchiveFault) -> Compression? {
+        let start = UnsafeMutableRawBufferPointer.allocate(byteCount: Compression.magicBytes, alignment: 1)
+        defer { start.deallocate() }
+        let n = try FileRange(descriptor, offset: member.offset, length: member.length).read(into: start)
+        return try? Compression.detect(start[..<n])
+    }
+
     // MARK: OCI archive
 
-    private func ociImages(_ index: ImageIndex, _ platform: Platform) throws(ArchiveFault) -> [ArchivedImage] {
-        var images: [ArchivedImage] = []
+    private func ociImages(_ index: ImageIndex, _ platform: Platform) throws(ArchiveFault) -> [IncomingImage] {
+        var images: [IncomingImage] = []
         var offered: [Platform] = []
         var seen: [Digest: Int] = [:]
         for descriptor in index.manifests where !descriptor.isAttestation {
@@ -225,7 +222,7 @@ struct ArchiveContents {
     }
 
     /// Newer dockers' archives name images in manifest.json alone when their index does not.
-    private func withDockerNames(_ images: [ArchivedImage]) throws(ArchiveFault) -> [ArchivedImage] {
+    private func withDockerNames(_ images: [IncomingImage]) throws(ArchiveFault) -> [IncomingImage] {
         guard images.allSatisfy({ $0.names.isEmpty }), let manifest = try bytes("manifest.json") else { return images }
         var images = images
         for entry in try decode([DockerArchiveEntry].self, manifest, "manifest.json") {
@@ -264,7 +261,7 @@ struct ArchiveContents {
 
     private func ociImage(
         _ descriptor: Descriptor, _ platform: Platform, depth: Int, _ offered: inout [Platform]
-    ) throws(ArchiveFault) -> ArchivedImage? {
+    ) throws(ArchiveFault) -> IncomingImage? {
         let name = "blobs/sha256/\(descriptor.digest.hex)"
         if let claimed = descriptor.platform, !platform.accepts(claimed), !descriptor.isIndex {
             offered.append(claimed)
@@ -293,7 +290,7 @@ struct ArchiveContents {
             offered.append(claimed)
             return nil
         }
-        return ArchivedImage(
+        return IncomingImage(
             names: [], manifest: (bytes, descriptor), configurationBytes: configurationBytes,
             configurationDigest: manifest.config.digest, configuration: configuration,
             layers: try ociLayers(manifest, configuration, name))
@@ -301,14 +298,14 @@ struct ArchiveContents {
 
     private func ociLayers(
         _ manifest: ImageManifest, _ configuration: ImageConfiguration, _ name: String
-    ) throws(ArchiveFault) -> [ArchivedLayer] {
+    ) throws(ArchiveFault) -> [IncomingLayer] {
         let diffIDs = configuration.rootFileSystem?.diffIDs ?? []
         guard diffIDs.count == manifest.layers.count, diffIDs.count <= Limit.layers else {
             throw ArchiveFault(
                 .corrupt, entry: Array(name.utf8),
                 "the manifest lists \(manifest.layers.count) layers, the configuration \(diffIDs.count)")
         }
-        var layers: [ArchivedLayer] = []
+        var layers: [IncomingLayer] = []
         for (descriptor, diffID) in zip(manifest.layers, diffIDs) {
             let type = descriptor.mediaType ?? MediaType.layer
             guard type.contains(".layer.") || type.contains(".rootfs.") else {
@@ -316,9 +313,9 @@ struct ArchiveContents {
             }
             let found = try blob(descriptor, "layer")
             layers.append(
-                ArchivedLayer(
-                    name: found.name, offset: found.member.offset, length: found.member.length, diffID: diffID,
-                    blobDigest: descriptor.digest))
+                IncomingLayer(
+                    name: found.name, in: self.descriptor, offset: found.member.offset, length: found.member.length,
+                    diffID: diffID, blobDigest: descriptor.digest))
         }
         return layers
     }

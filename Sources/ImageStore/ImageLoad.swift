@@ -15,7 +15,10 @@ package struct LoadedImage: Sendable {
 
 /// What a load says while it works.
 package enum LoadEvent: Sendable {
+    /// Once per layer, before any is read.
     case layer(number: Int, of: Int, bytes: Int64, wasPresent: Bool)
+    /// Several times a second while layers are read: of each that is, the bytes so far.
+    case bytes([(number: Int, read: Int64, of: Int64)])
     case summary(ExtractionSummary)
 }
 
@@ -37,16 +40,35 @@ extension ImageStore {
         let staging = try openStaging()
         let input = try seekable(archive, staging, subject)
         let contents: ArchiveContents
-        let images: [ArchivedImage]
+        let images: [IncomingImage]
         do throws(ArchiveFault) {
             contents = try ArchiveContents(input.raw, length: ImageStore.length(input.raw))
             images = try contents.images(for: platform)
         } catch { throw refused(error, subject) }
         var loaded: [LoadedImage] = []
         for image in images {
-            loaded += try load(image, input.raw, staging, LoadRequest(subject, limits), preparer, progress)
+            loaded += try load(image, staging, LoadRequest(subject, limits), preparer, progress)
         }
         return loaded
+    }
+
+    /// Stores one image from any source. What the store has is not read again; nothing is visible before
+    /// all of it is verified and in place.
+    ///
+    /// - Parameters:
+    ///   - subject: the source as the user named it.
+    ///   - progress: called on the calling thread only.
+    /// - Throws: as `load(archive:)`. A fault thrown by a layer's stream becomes the reason; one of kind
+    ///   `.system` without errno is reported as `store-unusable`, so a remote source should rather remember
+    ///   its own failure and report that when this throws.
+    package func load(
+        _ image: IncomingImage, subject: String, preparer: some ImagePreparer,
+        limits: ExtractionLimits = ExtractionLimits(), progress: (LoadEvent) -> Void = { _ in }
+    ) throws(Diagnostic) -> [LoadedImage] {
+        let mask = umask(0)
+        defer { umask(mask) }
+        let staging = try openStaging()
+        return try load(image, staging, LoadRequest(subject, limits), preparer, progress)
     }
 
     struct LoadRequest {
@@ -59,13 +81,13 @@ extension ImageStore {
     }
 
     private func load(
-        _ image: ArchivedImage, _ input: Int32, _ staging: Staging, _ request: LoadRequest,
-        _ preparer: some ImagePreparer, _ progress: (LoadEvent) -> Void
+        _ image: IncomingImage, _ staging: Staging, _ request: LoadRequest, _ preparer: some ImagePreparer,
+        _ progress: (LoadEvent) -> Void
     ) throws(Diagnostic) -> [LoadedImage] {
         var attempts = 3
         while true {
-            let job = StagedLoad(store: self, image: image, staging: staging)
-            try job.importLayers(input, request, progress)
+            let job = try StagedLoad(store: self, image: image, staging: staging)
+            try job.importLayers(request, progress)
             try job.prepare(preparer)
             if let loaded = try job.commit() { return loaded }
             // A layer found in the store was removed by another command before this one could use it.

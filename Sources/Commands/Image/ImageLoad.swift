@@ -78,6 +78,7 @@ private struct LoadReport {
             Output.standard.line(
                 "layer \(number) of \(count): \(ByteCount.text(bytes))" + (wasPresent ? ", already present" : ""),
                 to: .progress)
+        case .bytes: break
         case .summary(let summary):
             if summary.skippedDevices > 0 {
                 Output.standard.line(

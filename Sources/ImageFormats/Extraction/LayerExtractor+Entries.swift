@@ -170,7 +170,7 @@ extension LayerExtractor {
         defer { if from >= 0 { close(from) } }
         let found = from >= 0 ? try status(target.name, from, entry.path) : nil
         if found?.isWhiteout ?? true {
-            guard found == nil, let source = LayerLookup.find(target.full, in: lower) else {
+            guard found == nil, let source = LayerLookup.find(target.full, in: try lower()) else {
                 throw ArchiveFault(
                     .corrupt, entry: entry.path,
                     "a hard link to '\(ArchiveFault.printable(entry.linkTarget))', which is not in the image")

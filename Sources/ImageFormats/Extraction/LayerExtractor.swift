@@ -36,7 +36,8 @@ package struct ExtractionLimits: Sendable {
 /// The process's umask must be 0 for modes to come out as recorded.
 package final class LayerExtractor {
     let root: Int32
-    let lower: [Int32]
+    private let openLower: () throws(ArchiveFault) -> [Int32]
+    private var openedLower: [Int32]?
     let limits: ExtractionLimits
     package internal(set) var summary = ExtractionSummary()
 
@@ -54,11 +55,22 @@ package final class LayerExtractor {
 
     /// - Parameters:
     ///   - root: an empty directory, open for reading.
-    ///   - lower: the unpacked lower layers, topmost first, open; a hard link may name a file of theirs.
-    package init(into root: Int32, lower: [Int32], limits: ExtractionLimits = ExtractionLimits()) {
+    ///   - lower: gives the unpacked lower layers, topmost first, open; a hard link may name a file of theirs.
+    ///     Asked at most once, and only when an entry needs them, so layers can be unpacked side by side.
+    package init(
+        into root: Int32, limits: ExtractionLimits = ExtractionLimits(),
+        lower: @escaping () throws(ArchiveFault) -> [Int32]
+    ) {
         self.root = root
-        self.lower = lower
         self.limits = limits
+        openLower = lower
+    }
+
+    func lower() throws(ArchiveFault) -> [Int32] {
+        if let openedLower { return openedLower }
+        let opened = try openLower()
+        openedLower = opened
+        return opened
     }
 
     deinit { forgetParent() }
@@ -137,7 +149,7 @@ package final class LayerExtractor {
             try removed(here.name, above, entry)
             isReplacing = true
         }
-        let mode = LayerLookup.directoryMode(path, in: lower) ?? 0o755
+        let mode = LayerLookup.directoryMode(path, in: try lower()) ?? 0o755
         try call("mkdir", entry) { DirectoryTree.withName(here.name) { mkdirat(above, $0, mode | 0o700) } }
         let made = DirectoryTree.withName(here.name) {
             openat(above, $0, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
