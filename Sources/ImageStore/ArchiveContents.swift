@@ -8,6 +8,9 @@ import OCIModel
 struct ArchiveContents {
     let descriptor: Int32
     private var members: [String: Member] = [:]
+    private let described = Described()
+
+    private final class Described { var count = 0 }
 
     struct Member {
         var offset: Int64
@@ -20,6 +23,10 @@ struct ArchiveContents {
         static let members = 100_000
         /// A manifest, index or configuration.
         static let json: Int64 = 8 << 20
+        /// A member's name; longer ones are never looked up.
+        static let name = 4096
+        /// Images, names and manifests together; an index may list the same large manifest over and over.
+        static let descriptions = 2000
         static let links = 8
         static let indexDepth = 4
         static let layers = 500
@@ -33,12 +40,12 @@ struct ArchiveContents {
                 throw ArchiveFault(.limit, "too many members for an image archive")
             }
             // A member whose name leads outside is never looked up, so it does no harm.
-            guard let path = try? EntryPath(entry.path) else { continue }
+            guard entry.path.count <= Limit.name, let path = try? EntryPath(entry.path) else { continue }
             let name = String(decoding: path.full, as: UTF8.self)
             switch entry.kind {
             case .file:
                 guard entry.segments == nil else { continue }
-                guard reader.position + entry.storedBytes <= length else {
+                guard entry.storedBytes <= length - reader.position else {
                     throw ArchiveFault(.corrupt, entry: entry.path, "truncated: the archive ends in the middle of it")
                 }
                 members[name] = Member(offset: reader.position, length: entry.storedBytes)
@@ -65,6 +72,10 @@ struct ArchiveContents {
     }
 
     private func bytes(_ name: String) throws(ArchiveFault) -> [UInt8]? {
+        described.count += 1
+        guard described.count <= Limit.descriptions else {
+            throw ArchiveFault(.limit, "more than \(Limit.descriptions) images and manifests in one archive")
+        }
         guard let (_, member) = try member(name) else { return nil }
         guard member.length <= Limit.json else {
             throw ArchiveFault(.limit, entry: Array(name.utf8), "\(member.length) bytes are too many for a description")

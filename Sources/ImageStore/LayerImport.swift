@@ -35,7 +35,7 @@ struct LayerImport {
     /// The unpacked lower layers' directories, topmost first; asked for only when an entry speaks of
     /// them, and may wait until they are there.
     let lower: @Sendable () throws(ArchiveFault) -> [String]
-    let limits: ExtractionLimits
+    let budget: ExtractionBudget
     /// Told of every piece read, in bytes; false ends the import.
     let progress: @Sendable (Int) -> Bool
 
@@ -115,7 +115,7 @@ struct LayerImport {
         let unpacked = ring.reader(1)
         do throws(ArchiveFault) {
             let decompressor = try Worker { [self] in
-                ring.pump(compression, first)
+                ring.pump(compression, first, budget)
                 drain(first, shared)
             }
             let result: Result<ExtractionSummary, ArchiveFault>
@@ -158,7 +158,7 @@ struct LayerImport {
                 try checked("mkdir", directory) { mkdir(directory, 0o755) }
                 try open.append(directory)
             } catch { throw ArchiveFault(error) }
-            let extractor = LayerExtractor(into: open.descriptors[0], limits: limits) { () throws(ArchiveFault) in
+            let extractor = LayerExtractor(into: open.descriptors[0], budget: budget) { () throws(ArchiveFault) in
                 let below = try self.lower()
                 do throws(SyscallError) { for path in below { try open.append(path) } } catch {
                     throw ArchiveFault(error)
@@ -241,9 +241,9 @@ private final class BlobCopy: ByteStream, @unchecked Sendable {
 
 extension ChunkRing {
     /// Decompresses `source` into the ring; failing to start is a failure of the stream.
-    fileprivate func pump(_ compression: Compression, _ source: any ChunkSource) {
+    fileprivate func pump(_ compression: Compression, _ source: any ChunkSource, _ budget: ExtractionBudget) {
         do throws(ArchiveFault) {
-            pump(try compression.decompressing(ChunkStream(source), isVerified: true))
+            pump(budget.bounding(try compression.decompressing(ChunkStream(source), isVerified: true)))
         } catch { fail(error) }
     }
 }

@@ -113,6 +113,7 @@ final class StagedLoad {
     ) throws(Diagnostic) -> [ImportedLayer] {
         guard !jobs.isEmpty else { return [] }
         let board = LayerBoard(layers: jobs.count)
+        let budget = ExtractionBudget(request.limits)
         let imports = jobs.enumerated().map { number, job in
             LayerImport(
                 layer: image.layers[job.index], blobPath: "\(directory)/blob-\(number)",
@@ -120,7 +121,7 @@ final class StagedLoad {
                 lower: { () throws(ArchiveFault) in
                     try board.waitForLayers(below: number)
                     return job.lower
-                }, limits: request.limits,
+                }, budget: budget,
                 progress: { bytes in
                     board.note(bytes, of: number)
                     return !board.isFailed

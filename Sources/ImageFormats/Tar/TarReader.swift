@@ -25,8 +25,13 @@ package final class TarReader {
     /// The next member; data of the previous one that was not read is passed over. Nil at the end.
     package func next() throws(ArchiveFault) -> TarEntry? {
         var local = PaxHeader()
+        var extended = 0
         while true {
             try finishEntry()
+            extended += 1
+            guard extended <= TarLimit.extendedHeaders else {
+                throw ArchiveFault(.limit, "more than \(TarLimit.extendedHeaders) extended headers before one entry")
+            }
             guard let header = try nextHeader() else { return nil }
             unreadData = header.size
             unreadPadding = TarReader.padding(header.size)
