@@ -4,15 +4,22 @@ import ImageFormats
 import LinuxSystem
 import OCIModel
 
-/// The members of an image archive: a seekable tar file, its names indexed, its JSON read.
+/// The members of an image archive, a seekable tar file or a directory: its names indexed, its JSON read.
 struct ArchiveContents {
     let descriptor: Int32
+    private let isDirectory: Bool
     private var members: [String: Member] = [:]
     private let described = Described()
 
-    private final class Described { var count = 0 }
+    private final class Described {
+        var count = 0
+        /// Files of a directory, open while this is used.
+        var files: [String: Member] = [:]
+        deinit { for file in files.values { close(file.descriptor) } }
+    }
 
     struct Member {
+        var descriptor: Int32
         var offset: Int64
         var length: Int64
         /// Of a symbolic link, relative to its directory.
@@ -21,6 +28,8 @@ struct ArchiveContents {
 
     private enum Limit {
         static let members = 100_000
+        /// Open files of a directory.
+        static let files = 4000
         /// A manifest, index or configuration.
         static let json: Int64 = 8 << 20
         /// A member's name; longer ones are never looked up.
@@ -32,8 +41,15 @@ struct ArchiveContents {
         static let layers = 500
     }
 
+    /// The files below an open directory, links followed inside it only.
+    init(directory: Int32) {
+        descriptor = directory
+        isDirectory = true
+    }
+
     init(_ descriptor: Int32, length: Int64) throws(ArchiveFault) {
         self.descriptor = descriptor
+        isDirectory = false
         let reader = TarReader(BufferedChunks(FileRange(descriptor, length: length), bytes: 16 << 10))
         while let entry = try reader.next() {
             guard members.count < Limit.members else {
@@ -48,11 +64,11 @@ struct ArchiveContents {
                 guard entry.storedBytes <= length - reader.position else {
                     throw ArchiveFault(.corrupt, entry: entry.path, "truncated: the archive ends in the middle of it")
                 }
-                members[name] = Member(offset: reader.position, length: entry.storedBytes)
+                members[name] = Member(descriptor: descriptor, offset: reader.position, length: entry.storedBytes)
             case .symbolicLink, .hardLink:
                 var link = String(decoding: entry.linkTarget, as: UTF8.self)
                 if entry.kind == .hardLink { link = "/" + link }
-                members[name] = Member(offset: 0, length: 0, link: link)
+                members[name] = Member(descriptor: descriptor, offset: 0, length: 0, link: link)
             default: break
             }
         }
@@ -60,6 +76,7 @@ struct ArchiveContents {
 
     /// Finds `name`, links followed inside the archive.
     private func member(_ name: String) throws(ArchiveFault) -> (name: String, member: Member)? {
+        if isDirectory { return try file(name).map { (name, $0) } }
         var name = name
         for _ in 0..<Limit.links {
             guard let member = members[name] else { return nil }
@@ -69,6 +86,25 @@ struct ArchiveContents {
             name = String(decoding: try EntryPath(Array(target.utf8)).full, as: UTF8.self)
         }
         throw ArchiveFault(.hostile, entry: Array(name.utf8), "too many levels of symbolic links")
+    }
+
+    private func file(_ name: String) throws(ArchiveFault) -> Member? {
+        if let known = described.files[name] { return known }
+        guard described.files.count < Limit.files else { throw ArchiveFault(.limit, "too many files in one layout") }
+        let raw = DirectoryTree.open(
+            Array(name.utf8), below: descriptor, flags: UInt64(O_RDONLY | O_NONBLOCK | O_CLOEXEC))
+        guard raw >= 0 else {
+            if errno == ENOENT || errno == ENOTDIR { return nil }
+            throw ArchiveFault(SyscallError("open", name), entry: Array(name.utf8))
+        }
+        var status = stat()
+        guard fstat(raw, &status) == 0, status.isFile else {
+            close(raw)
+            throw ArchiveFault(.hostile, entry: Array(name.utf8), "not a regular file")
+        }
+        let member = Member(descriptor: raw, offset: 0, length: Int64(status.st_size))
+        described.files[name] = member
+        return member
     }
 
     private func bytes(_ name: String) throws(ArchiveFault) -> [UInt8]? {
@@ -82,7 +118,7 @@ struct ArchiveContents {
         }
         var bytes = [UInt8](repeating: 0, count: Int(member.length))
         var filled = 0
-        let range = FileRange(descriptor, offset: member.offset, length: member.length)
+        let range = FileRange(member.descriptor, offset: member.offset, length: member.length)
         while filled < bytes.count {
             var fault: ArchiveFault?
             let n = bytes.withUnsafeMutableBytes { buffer -> Int in
@@ -143,7 +179,7 @@ struct ArchiveContents {
                 .unsupported, "a docker archive of the format before docker 1.10, without manifest.json")
         }
         throw ArchiveFault(
-            .corrupt, "not an image archive: it holds neither manifest.json nor an index.json with images")
+            .corrupt, "not an image\(isDirectory ? " layout" : " archive"): it holds neither manifest.json nor an index.json with images")
     }
 
     private func wrongPlatform(_ wanted: Platform, _ offered: [Platform]) -> ArchiveFault {
@@ -186,7 +222,7 @@ struct ArchiveContents {
         for (name, diffID) in zip(names, diffIDs) {
             let found = try lookUp(name, "layer")
             var layer = IncomingLayer(
-                name: name, in: descriptor, offset: found.member.offset, length: found.member.length, diffID: diffID)
+                name: name, in: found.member.descriptor, offset: found.member.offset, length: found.member.length, diffID: diffID)
             layer.isPlain = try compression(of: found.member) == Compression.none
             layers.append(layer)
         }
@@ -199,7 +235,7 @@ struct ArchiveContents {
     private func compression(of member: Member) throws(ArchiveFault) -> Compression? {
         let start = UnsafeMutableRawBufferPointer.allocate(byteCount: Compression.magicBytes, alignment: 1)
         defer { start.deallocate() }
-        let n = try FileRange(descriptor, offset: member.offset, length: member.length).read(into: start)
+        let n = try FileRange(member.descriptor, offset: member.offset, length: member.length).read(into: start)
         return try? Compression.detect(start[..<n])
     }
 
@@ -325,7 +361,7 @@ struct ArchiveContents {
             let found = try blob(descriptor, "layer")
             layers.append(
                 IncomingLayer(
-                    name: found.name, in: self.descriptor, offset: found.member.offset, length: found.member.length,
+                    name: found.name, in: found.member.descriptor, offset: found.member.offset, length: found.member.length,
                     diffID: diffID, blobDigest: descriptor.digest))
         }
         return layers

@@ -38,18 +38,42 @@ extension ImageStore {
         let mask = umask(0)
         defer { umask(mask) }
         let staging = try openStaging()
-        let input = try seekable(archive, staging, subject)
+        raiseDescriptorLimit()
+        var status = stat()
+        guard fstat(archive.raw, &status) == 0 else { throw failure(SyscallError("fstat", subject)) }
+        if status.isDirectory {
+            let contents = ArchiveContents(directory: archive.raw)
+            return try load(contents, staging, platform, LoadRequest(subject, limits), preparer, progress)
+        }
+        let input = try seekable(archive, status, staging, LoadRequest(subject, limits))
         let contents: ArchiveContents
-        let images: [IncomingImage]
         do throws(ArchiveFault) {
             contents = try ArchiveContents(input.raw, length: ImageStore.length(input.raw))
-            images = try contents.images(for: platform)
         } catch { throw refused(error, subject) }
-        var loaded: [LoadedImage] = []
-        for image in images {
-            loaded += try load(image, staging, LoadRequest(subject, limits), preparer, progress)
+        return try load(contents, staging, platform, LoadRequest(subject, limits), preparer, progress)
+    }
+
+    private func load(
+        _ contents: ArchiveContents, _ staging: Staging, _ platform: Platform, _ request: LoadRequest,
+        _ preparer: some ImagePreparer, _ progress: (LoadEvent) -> Void
+    ) throws(Diagnostic) -> [LoadedImage] {
+        // The layers are read from its open files.
+        defer { withExtendedLifetime(contents) {} }
+        let images: [IncomingImage]
+        do throws(ArchiveFault) { images = try contents.images(for: platform) } catch {
+            throw refused(error, request.subject)
         }
+        var loaded: [LoadedImage] = []
+        for image in images { loaded += try load(image, staging, request, preparer, progress) }
         return loaded
+    }
+
+    /// A layout's layers are a descriptor each; many systems start programs with 1024.
+    private func raiseDescriptorLimit() {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+        limit.rlim_cur = min(limit.rlim_max, 65536)
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
 
     /// Stores one image from any source. What the store has is not read again; nothing is visible before
@@ -120,13 +144,8 @@ extension ImageStore {
 
     /// `archive` itself when it is a plain tar file, else its plain bytes in a file.
     private func seekable(
-        _ archive: borrowing OwnedDescriptor, _ staging: Staging, _ subject: String
+        _ archive: borrowing OwnedDescriptor, _ status: stat, _ staging: Staging, _ request: LoadRequest
     ) throws(Diagnostic) -> OwnedDescriptor {
-        var status = stat()
-        guard fstat(archive.raw, &status) == 0 else { throw failure(SyscallError("fstat")) }
-        if status.isDirectory {
-            throw Diagnostic(DiagnosticCode("archive-invalid"), subject, reasons: ["it is a directory, not an archive"])
-        }
         do throws(ArchiveFault) {
             var first = [UInt8](repeating: 0, count: Compression.magicBytes)
             if status.isFile {
@@ -137,17 +156,25 @@ extension ImageStore {
                     return OwnedDescriptor(owning: copy)
                 }
             }
-            return try spool(archive.raw, staging)
-        } catch { throw refused(error, subject) }
+            return try spool(archive.raw, staging, request.limits)
+        } catch { throw refused(error, request.subject) }
     }
 
-    private func spool(_ input: Int32, _ staging: Staging) throws(ArchiveFault) -> OwnedDescriptor {
+    private func spool(
+        _ input: Int32, _ staging: Staging, _ limits: ExtractionLimits
+    ) throws(ArchiveFault) -> OwnedDescriptor {
         let file: OwnedDescriptor
         do throws(SyscallError) {
             file = try OwnedDescriptor.open(staging.path + "/archive", O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
         } catch { throw ArchiveFault(error) }
         let start = PeekedStream(DescriptorStream(input))
-        let plain = try Compression.detect(try start.peek(Compression.magicBytes)).decompressing(start)
+        let plain = PeekedStream(
+            ExtractionBudget(limits).bounding(
+                try Compression.detect(try start.peek(Compression.magicBytes)).decompressing(start)))
+        // What does not begin like an archive is not waited for: /dev/zero has no end.
+        if try !TarReader.mayBegin(try plain.peek(TarReader.blockBytes)) {
+            throw ArchiveFault(.corrupt, "not an image archive: it does not begin with a tar header")
+        }
         let chunks = BufferedChunks(plain)
         while let chunk = try chunks.nextChunk() { try FileCopy.writeAll(chunk, to: file.raw) }
         return file

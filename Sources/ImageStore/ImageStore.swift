@@ -57,7 +57,7 @@ package struct ImageStore: Sendable {
         else { return nil }
         return StoredImage(
             name: plan.imageName, record: record, plan: plan, planPath: path,
-            lowerDirectories: plan.layers.map { $0.hasPrefix("/") ? $0 : layout.root + "/" + $0 })
+            lowerDirectories: plan.layers.map { $0.hasPrefix("/") ? $0 : layout.root + "/" + $0 }, layout: layout)
     }
 
     func readRecord(_ manifest: Digest) throws -> ImageRecord {

@@ -55,6 +55,8 @@ package enum Files {
 
     package static func write(_ bytes: [UInt8], to path: String) throws(SyscallError) {
         let file = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644)
+        // Readers of a store for a group or a site are not their writer.
+        _ = fchmod(file.raw, 0o644)
         var rest = bytes[...]
         while !rest.isEmpty {
             let n = try checked("write", path) {
