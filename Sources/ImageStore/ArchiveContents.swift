@@ -179,7 +179,9 @@ struct ArchiveContents {
                 .unsupported, "a docker archive of the format before docker 1.10, without manifest.json")
         }
         throw ArchiveFault(
-            .corrupt, "not an image\(isDirectory ? " layout" : " archive"): it holds neither manifest.json nor an index.json with images")
+            .corrupt,
+            "not an image\(isDirectory ? " layout" : " archive"): it holds neither manifest.json nor an index.json with images"
+        )
     }
 
     private func wrongPlatform(_ wanted: Platform, _ offered: [Platform]) -> ArchiveFault {
@@ -222,7 +224,8 @@ struct ArchiveContents {
         for (name, diffID) in zip(names, diffIDs) {
             let found = try lookUp(name, "layer")
             var layer = IncomingLayer(
-                name: name, in: found.member.descriptor, offset: found.member.offset, length: found.member.length, diffID: diffID)
+                name: name, in: found.member.descriptor, offset: found.member.offset, length: found.member.length,
+                diffID: diffID)
             layer.isPlain = try compression(of: found.member) == Compression.none
             layers.append(layer)
         }
@@ -361,7 +364,8 @@ struct ArchiveContents {
             let found = try blob(descriptor, "layer")
             layers.append(
                 IncomingLayer(
-                    name: found.name, in: found.member.descriptor, offset: found.member.offset, length: found.member.length,
+                    name: found.name, in: found.member.descriptor, offset: found.member.offset,
+                    length: found.member.length,
                     diffID: diffID, blobDigest: descriptor.digest))
         }
         return layers

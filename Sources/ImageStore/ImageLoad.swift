@@ -104,7 +104,7 @@ extension ImageStore {
         }
     }
 
-    private func load(
+    func load(
         _ image: IncomingImage, _ staging: Staging, _ request: LoadRequest, _ preparer: some ImagePreparer,
         _ progress: (LoadEvent) -> Void
     ) throws(Diagnostic) -> [LoadedImage] {
@@ -160,14 +160,20 @@ extension ImageStore {
         } catch { throw refused(error, request.subject) }
     }
 
-    private func spool(
-        _ input: Int32, _ staging: Staging, _ limits: ExtractionLimits
+    /// Writes a pipe's bytes to a file, decompressed unless `isPlain` is false.
+    func spool(
+        _ input: Int32, _ staging: Staging, _ limits: ExtractionLimits, isPlain: Bool = true
     ) throws(ArchiveFault) -> OwnedDescriptor {
         let file: OwnedDescriptor
         do throws(SyscallError) {
             file = try OwnedDescriptor.open(staging.path + "/archive", O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
         } catch { throw ArchiveFault(error) }
         let start = PeekedStream(DescriptorStream(input))
+        guard isPlain else {
+            let chunks = BufferedChunks(ExtractionBudget(limits).bounding(start))
+            while let chunk = try chunks.nextChunk() { try FileCopy.writeAll(chunk, to: file.raw) }
+            return file
+        }
         let plain = PeekedStream(
             ExtractionBudget(limits).bounding(
                 try Compression.detect(try start.peek(Compression.magicBytes)).decompressing(start)))

@@ -69,7 +69,8 @@ extension ImageStore {
         let parts = try SavedParts(images)
         do throws(SyscallError) {
             try Files.makeDirectories(path)
-            guard try Files.exists(path + "/oci-layout") || Files.names(in: path).isEmpty else {
+            let isEmpty = try Files.names(in: path).isEmpty
+            guard isEmpty || Files.exists(path + "/oci-layout") else {
                 throw SyscallError("mkdir", path, errno: ENOTEMPTY)
             }
             for directory in ["/blobs", "/blobs/sha256"] { try Files.makeDirectory(path + directory) }

@@ -59,6 +59,7 @@ final class StagedLoad {
             stagedLayers.append(layer.diffID)
             summary.skippedDevices += layer.summary.skippedDevices
             summary.droppedAttributes += layer.summary.droppedAttributes
+            summary.duplicates += layer.summary.duplicates
         }
         for place in places {
             switch place {
