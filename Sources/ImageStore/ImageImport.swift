@@ -18,6 +18,7 @@ extension ImageStore {
         created: String, comment: String, preparer: some ImagePreparer, limits: ExtractionLimits = ExtractionLimits(),
         progress: (LoadEvent) -> Void = { _ in }
     ) throws(Diagnostic) -> [LoadedImage] {
+        do throws(SyscallError) { try layout.makeRoot() } catch { throw failure(error) }
         let mask = umask(0)
         defer { umask(mask) }
         let staging = try openStaging()

@@ -34,6 +34,7 @@ extension ImageStore {
         preparer: some ImagePreparer, limits: ExtractionLimits = ExtractionLimits(),
         progress: (LoadEvent) -> Void = { _ in }
     ) throws(Diagnostic) -> [LoadedImage] {
+        do throws(SyscallError) { try layout.makeRoot() } catch { throw failure(error) }
         // Modes are the archive's own; the mask would thin them.
         let mask = umask(0)
         defer { umask(mask) }
@@ -89,6 +90,7 @@ extension ImageStore {
         _ image: IncomingImage, subject: String, preparer: some ImagePreparer,
         limits: ExtractionLimits = ExtractionLimits(), progress: (LoadEvent) -> Void = { _ in }
     ) throws(Diagnostic) -> [LoadedImage] {
+        do throws(SyscallError) { try layout.makeRoot() } catch { throw failure(error) }
         let mask = umask(0)
         defer { umask(mask) }
         let staging = try openStaging()

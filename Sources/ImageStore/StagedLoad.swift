@@ -224,7 +224,11 @@ final class StagedLoad {
         var known: [Content: ImageRecord.Layer] = [:]
         for name in (try? Files.names(in: layout.images)) ?? [] {
             guard let digest = Digest(hex: name), let record = try? store.readRecord(digest) else { continue }
-            for layer in record.layers where Files.exists(layout.layer(layer.diffID)) {
+            // A blob that is gone or cut is brought again.
+            for layer in record.layers
+            where Files.exists(layout.layer(layer.diffID))
+                && Files.size(layout.blob(layer.blob.digest)) == layer.blob.size
+            {
                 known[Content(diffID: layer.diffID, blob: layer.blob.digest)] = layer
             }
         }

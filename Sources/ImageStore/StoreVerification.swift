@@ -31,6 +31,7 @@ extension ImageStore {
     package func verify(
         _ images: [StoredImage], isRepairing: Bool, note: (String) -> Void = { _ in }
     ) throws(Diagnostic) -> [Damage] {
+        do throws(SyscallError) { try layout.makeRoot() } catch { throw failure(error) }
         let mask = umask(0)
         defer { umask(mask) }
         let staging = try openStaging()

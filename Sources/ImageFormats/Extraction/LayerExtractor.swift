@@ -192,8 +192,11 @@ package final class LayerExtractor {
             try removed(here.name, above, entry)
             isReplacing = true
         }
-        let mode = LayerLookup.directoryMode(path, in: try lower()) ?? 0o755
-        try call("mkdir", entry) { DirectoryTree.withName(here.name) { mkdirat(above, $0, mode | 0o700) } }
+        // No entry speaks of it: it is like the one below, else like what docker makes. Its time must not be
+        // now, or a layer unpacked twice would not be the same.
+        let like = LayerLookup.directory(path, in: try lower()) ?? (0o755, TarEntry.Time())
+        try call("mkdir", entry) { DirectoryTree.withName(here.name) { mkdirat(above, $0, like.mode | 0o700) } }
+        directoryTimes.append((path, like.modified))
         let made = DirectoryTree.withName(here.name) {
             openat(above, $0, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
         }
