@@ -23,6 +23,7 @@ package final class Staging {
     private let directory: OwnedDescriptor
     private let parent: OwnedDescriptor
     private let name: String
+    private var parts = 0
 
     /// - Parameter lock: held by the caller, so that no sweeper sees the directory before it is locked.
     package init(_ layout: StoreLayout, holding lock: borrowing StoreLock) throws(SyscallError) {
@@ -33,6 +34,14 @@ package final class Staging {
         directory = try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY)
         let raw = directory.raw
         try checked("flock", path) { flock(raw, LOCK_EX | LOCK_NB) }
+    }
+
+    /// A new directory below this one, empty.
+    package func makePart() throws(SyscallError) -> String {
+        parts += 1
+        let part = "\(path)/\(parts)"
+        try checked("mkdir", part) { mkdir(part, 0o700) }
+        return part
     }
 
     deinit { try? DirectoryTree.remove(Array(name.utf8), in: parent.raw) }

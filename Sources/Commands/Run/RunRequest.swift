@@ -57,7 +57,7 @@ struct RunRequest {
             // One job, not one per task of the step; the first task leads it.
             return 0
         }
-        let image = try ImageResolver(store: ImageStore(root: locations.store)).resolve(name)
+        let image = try ImageResolver(store: ImageStore(locations)).resolve(name)
         guard options.parallel.isParallel else {
             return try SingleRun.execute(options.plan(in: context(image)), verb: verb, words: words)
         }
@@ -196,7 +196,7 @@ struct RunRequest {
             throw Diagnostic(DiagnosticCode("installation"), "/proc/self/exe", reasons: [error.sentence])
         }
         var environment = CallerEnvironment.entries.filter { !$0.hasPrefix("TRIREME_STORE=") }
-        environment.append("TRIREME_STORE=\(locations.store)")
+        environment.append("TRIREME_STORE=\(locations.storeList)")
         let directory = getcwd(nil, 0)
         defer { free(directory) }
         // salloc must hear the SIGTERM it gets when we die, whatever our own caller blocks.
