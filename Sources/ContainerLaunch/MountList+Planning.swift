@@ -7,14 +7,26 @@ import LinuxSystem
 
 extension MountList {
     init(_ entry: ContainerEntry, identity: Identity, directory: CString?) throws(LaunchFailure) {
+        let site = ContainerEnvironment.find(c("TRIREME_BIND"), 12, in: entry.host).map { $0 + 13 }
         var bindCount = 0
-        while entry.request.binds[bindCount] != nil { bindCount += 1 }
-        self.init(capacity: 16 + entry.facts.mountCount + bindCount)
+        var index = 0
+        while let text = entry.request.binds[index] {
+            bindCount += BindText.bound(text)
+            index += 1
+        }
+        if let site { bindCount += BindText.bound(site) }
+        self.init(capacity: 20 + entry.facts.mountCount + bindCount)
         var planned = MountList(capacity: entry.facts.mountCount + bindCount + 1)
-        planned.appendPlanned(entry.plan)
-        for index in 0..<bindCount { planned.append(try parseBind(entry.request.binds[index]!, in: directory)) }
+        if let site, site[0] != 0 { try planned.append(BindText(site, in: directory, from: .environment)) }
+        try planned.appendPlanned(entry.plan, directory)
+        index = 0
+        while let text = entry.request.binds[index] {
+            try planned.append(BindText(text, in: directory))
+            index += 1
+        }
+        planned.orderByDepth(from: 0)
 
-        appendSystem()
+        appendSystem(entry.options)
         let prepared = entry.facts.preparedForUID == identity.callerUID
         for path in hostFiles(prepared: prepared) where !planned.covers(path) {
             append(MountRequest(source: path, destination: path, isOptional: true))
@@ -27,11 +39,21 @@ extension MountList {
         markReady(entry.plan, hasAccounts: entry.facts.preparedForUID != nil)
     }
 
-    private mutating func appendSystem() {
+    private mutating func append(_ binds: BindText) throws(LaunchFailure) {
+        var binds = binds
+        while let request = try binds.next() { append(request) }
+    }
+
+    private mutating func appendSystem(_ options: LaunchPlan.Options) {
         append(MountRequest(source: c("/proc"), destination: c("/proc")))
         append(MountRequest(source: c("/sys"), destination: c("/sys")))
         append(MountRequest(source: c("/dev"), destination: c("/dev")))
-        append(MountRequest(source: c("/tmp"), destination: c("/tmp")))
+        guard options.contains(.privateTemporary) else {
+            append(MountRequest(source: c("/tmp"), destination: c("/tmp")))
+            return
+        }
+        append(MountRequest(kind: .temporary, source: c("mode=1777"), destination: c("/tmp")))
+        append(MountRequest(kind: .temporary, source: c("mode=1777"), destination: c("/var/tmp")))
     }
 
     private mutating func appendHome(_ host: UnsafePointer<UnsafeMutablePointer<CChar>?>) {
@@ -50,21 +72,31 @@ extension MountList {
         append(MountRequest(source: directory, destination: directory, isOptional: true))
     }
 
-    private mutating func appendPlanned(_ plan: LaunchPlanReader) {
+    private mutating func appendPlanned(_ plan: LaunchPlanReader, _ directory: CString?) throws(LaunchFailure) {
         var source: CString?
         var destination: CString?
+        var failure: LaunchFailure?
         plan.forEach { record in
             switch record.tag {
+            case .bind:
+                do throws(LaunchFailure) { try append(BindText(record.cString, in: directory)) } catch {
+                    failure = failure ?? error
+                }
             case .mountSource: source = record.cString
             case .mountDestination, .fileDestination: destination = cleaned(record.cString, in: c("/"))
             case .mountFlags:
                 guard let from = source, let to = destination else { return }
                 let flags = record.number
                 var request = MountRequest(source: from, destination: to)
-                request.kind = flags & 4 != 0 ? .temporary : .bind
-                request.origin = .plan
+                request.kind = flags & 4 != 0 ? .temporary : flags & 32 != 0 ? .stack : .bind
+                request.origin = flags & 16 != 0 ? .user : .plan
                 request.isReadOnly = flags & 1 != 0
                 request.isOptional = flags & 2 != 0
+                request.isNotExecutable = flags & 8 != 0
+                request.isWithoutSubmounts = flags & 64 != 0
+                if request.origin == .user {
+                    do throws(LaunchFailure) { try refuseProtected(request) } catch { failure = failure ?? error }
+                }
                 append(request)
             case .fileContent:
                 guard let to = destination else { return }
@@ -77,6 +109,7 @@ extension MountList {
             default: break
             }
         }
+        if let failure { throw failure }
     }
 
     /// A plan's file is bound over what the image has, unless the launch owns the directory it is in.
@@ -121,53 +154,4 @@ func isSystemPath(_ path: CString) -> Bool {
     if isInside(path, c("/opt")) || isInside(path, c("/run")) { return true }
     if isInside(path, c("/var")) { return !isInside(path, c("/var/tmp")) }
     return false
-}
-
-/// `SRC[:DST[:OPTIONS]]`, with `\:` for a colon in a name; OPTIONS is `ro` or `rw`.
-/// SRC is relative to `directory`; DST is SRC when it is left out.
-func parseBind(_ text: CString, in directory: CString?) throws(LaunchFailure) -> MountRequest {
-    var fields: (CString?, CString?, CString?) = (nil, nil, nil)
-    var field = ByteBuffer(capacity: strlen(text) + 2)
-    var number = 0
-    var at = 0
-    while true {
-        let byte = text[at]
-        if byte == 0x5C, text[at + 1] == colon {
-            field.append(colon)
-            at += 2
-            continue
-        }
-        if byte == colon || byte == 0 {
-            switch number {
-            case 0: fields.0 = field.cString
-            case 1: fields.1 = field.cString
-            case 2: fields.2 = field.cString
-            default: throw LaunchFailure(.parseCommandLine, text, detail: c("--bind"), errno: EINVAL)
-            }
-            number += 1
-            if byte == 0 { break }
-            field = ByteBuffer(capacity: strlen(text) + 2)
-        } else {
-            field.append(byte)
-        }
-        at += 1
-    }
-    guard let from = fields.0, from[0] != 0, fields.1.map({ $0[0] == slash }) ?? true else {
-        throw LaunchFailure(.parseCommandLine, text, detail: c("--bind"), errno: EINVAL)
-    }
-    let source = cleaned(from, in: directory)
-    let destination = fields.1.map { cleaned($0, in: nil) } ?? source
-    var request = MountRequest(source: source, destination: destination)
-    request.origin = .user
-    if let options = fields.2 {
-        if isEqual(options, "ro") {
-            request.isReadOnly = true
-        } else if !isEqual(options, "rw") {
-            throw LaunchFailure(.parseCommandLine, text, detail: c("--bind"), errno: EINVAL)
-        }
-    }
-    if isEqual(destination, "/") || isInside(destination, c("/proc")) || isInside(destination, c("/sys")) {
-        throw LaunchFailure(.attachMount, destination, detail: source, errno: EBUSY)
-    }
-    return request
 }

@@ -239,6 +239,21 @@ struct JobContainer {
 
 /// This process's arguments as bytes: an application's arguments need not be UTF-8.
 enum CallerArguments {
+    /// The bytes of an option's value that the parser decoded as `text`.
+    static func typed(_ text: String, after options: [String]) -> [UInt8] {
+        // Only bytes that are not UTF-8 were changed by decoding.
+        guard text.unicodeScalars.contains("\u{FFFD}") else { return Array(text.utf8) }
+        for word in bytes {
+            if String(decoding: word, as: UTF8.self) == text { return word }
+            for option in options where word.starts(with: option.utf8) {
+                var value = word.dropFirst(option.utf8.count)
+                if value.first == UInt8(ascii: "=") { value.removeFirst() }
+                if String(decoding: value, as: UTF8.self) == text { return Array(value) }
+            }
+        }
+        return Array(text.utf8)
+    }
+
     static var bytes: [[UInt8]] {
         (0..<Int(CommandLine.argc)).compactMap { index in
             CommandLine.unsafeArgv[index].map { word in
