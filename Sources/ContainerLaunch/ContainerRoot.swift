@@ -69,7 +69,7 @@ struct ContainerRoot {
             options.append(",upperdir=/sys/upper,workdir=/sys/work")
         }
         if hasUpperLayer {
-            prepareUpper(overlay.map { joined($0, "/upper") } ?? c("/sys/upper"), plan, layerCount, mounts)
+            prepareUpper(overlay.map { joined($0, "/upper") } ?? c("/sys/upper"), plan, mounts)
         }
         options.append(",lowerdir=")
         let start = options.count
@@ -123,13 +123,13 @@ struct ContainerRoot {
         return false
     }
 
-    private func prepareUpper(_ path: CString, _ plan: LaunchPlanReader, _ layerCount: Int, _ mounts: MountList) {
+    private func prepareUpper(_ path: CString, _ plan: LaunchPlanReader, _ mounts: MountList) {
         let directory = open(path, PathFlags.path | O_DIRECTORY | O_CLOEXEC)
         guard directory >= 0 else { return }
         defer { close(directory) }
-        let upper = UpperLayer(directory, plan: plan, layerCount: layerCount)
-        upper.prepare(for: mounts)
-        upper.closeLayers()
+        let layers = LayerStack(plan, base: AT_FDCWD)
+        defer { layers.close() }
+        UpperLayer(directory: directory, layers: layers).prepare(for: mounts)
     }
 
     private func makeUpperLayer() throws(LaunchFailure) {

@@ -45,7 +45,9 @@ extension MountList {
     private func openPlace(_ request: MountRequest, _ own: OwnDevices) throws(LaunchFailure) -> Int32 {
         // The image's own symbolic link (/etc/resolv.conf -> ../run/…) is not followed for a
         // standard file: it is replaced in the upper layer, so that what it leads to stays as it is.
-        if request.origin == .standard, !request.isDirectory, own.holdsParent(of: request.destination) {
+        if request.origin == .standard || request.kind == .file, !request.isDirectory,
+            own.holdsParent(of: request.destination)
+        {
             var status = stat()
             if lstat(request.destination, &status) == 0, status.st_mode & S_IFMT == S_IFLNK {
                 unlink(request.destination)

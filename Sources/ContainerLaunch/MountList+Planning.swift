@@ -27,10 +27,7 @@ extension MountList {
         planned.orderByDepth(from: 0)
 
         appendSystem(entry.options)
-        let prepared = entry.facts.preparedForUID == identity.callerUID
-        for path in hostFiles(prepared: prepared) where !planned.covers(path) {
-            append(MountRequest(source: path, destination: path, isOptional: true))
-        }
+        appendHostFiles(entry, identity, besides: planned)
         if !entry.options.contains(.noHome) {
             appendHome(entry.host)
             appendDirectory(directory)
@@ -54,6 +51,42 @@ extension MountList {
         }
         append(MountRequest(kind: .temporary, source: c("mode=1777"), destination: c("/tmp")))
         append(MountRequest(kind: .temporary, source: c("mode=1777"), destination: c("/var/tmp")))
+    }
+
+    /// Names and time; and accounts when the image's were not prepared for the caller.
+    private mutating func appendHostFiles(_ entry: ContainerEntry, _ identity: Identity, besides planned: MountList) {
+        if !planned.covers(c("/etc/hosts")) {
+            if let hosts = completedHosts() {
+                append(file(c("/etc/hosts"), UnsafeRawBufferPointer(start: hosts.bytes, count: hosts.count)))
+            } else {
+                appendHostFile(c("/etc/hosts"))
+            }
+        }
+        if !planned.covers(c("/etc/resolv.conf")) { appendHostFile(c("/etc/resolv.conf")) }
+        if !planned.covers(c("/etc/hostname")) { appendHostFile(c("/etc/hostname")) }
+        if !planned.covers(c("/etc/localtime")) {
+            appendHostFile(hostZone(entry.options, entry.host) ?? c("/etc/localtime"), at: c("/etc/localtime"))
+        }
+        guard entry.facts.preparedForUID != identity.callerUID else { return }
+        let base = open(entry.store, PathFlags.path | O_DIRECTORY | O_CLOEXEC)
+        defer { if base >= 0 { close(base) } }
+        let layers = LayerStack(entry.plan, base: base)
+        defer { layers.close() }
+        let home = ContainerEnvironment.find(c("HOME"), 4, in: entry.host).map { $0 + 5 } ?? c("/")
+        let accounts = Accounts(layers, uid: identity.callerUID, gid: identity.callerGID, home: home)
+        if !planned.covers(c("/etc/passwd")) { append(file(c("/etc/passwd"), accounts.passwdContent)) }
+        if !planned.covers(c("/etc/group")) { append(file(c("/etc/group"), accounts.groupContent)) }
+    }
+
+    private mutating func appendHostFile(_ source: CString, at destination: CString? = nil) {
+        append(MountRequest(source: source, destination: destination ?? source, isOptional: true))
+    }
+
+    private func file(_ path: CString, _ content: UnsafeRawBufferPointer) -> MountRequest {
+        var request = MountRequest(kind: .file, source: path, destination: path)
+        request.isDirectory = false
+        request.content = content
+        return request
     }
 
     private mutating func appendHome(_ host: UnsafePointer<UnsafeMutablePointer<CChar>?>) {
@@ -117,31 +150,7 @@ extension MountList {
         if let outer = enclosing(requests[index].destination, before: index) {
             return requests[outer].kind != .temporary
         }
-        return requests[index].isReady
-    }
-}
-
-/// The host's files that every container shows: names and time; and the accounts when
-/// the image's were not prepared for the caller.
-private func hostFiles(prepared: Bool) -> HostFiles { HostFiles(includesAccounts: !prepared) }
-
-private struct HostFiles: Sequence, IteratorProtocol {
-    let includesAccounts: Bool
-    var index = 0
-
-    init(includesAccounts: Bool) { self.includesAccounts = includesAccounts }
-
-    mutating func next() -> CString? {
-        defer { index += 1 }
-        switch index {
-        case 0: return c("/etc/hosts")
-        case 1: return c("/etc/resolv.conf")
-        case 2: return c("/etc/hostname")
-        case 3: return c("/etc/localtime")
-        case 4: return includesAccounts ? c("/etc/passwd") : nil
-        case 5: return c("/etc/group")
-        default: return nil
-        }
+        return true
     }
 }
 

@@ -1,6 +1,5 @@
 import CLinux
 import Glibc
-import LaunchPlan
 import LinuxSystem
 
 /// Makes missing mount points in the upper layer before it is mounted.
@@ -10,30 +9,9 @@ import LinuxSystem
 /// (EOVERFLOW). What the layers' symbolic links lead to is left to the attachment, which walks them
 /// inside the finished root.
 struct UpperLayer {
-    private enum Found {
-        case nothing, other, link
-        case directory(mode_t)
-    }
-
     /// The upper directory.
     let directory: Int32
-    private let layers: UnsafeMutablePointer<Int32>
-    private var layerCount = 0
-
-    /// - Parameter plan: its relative layers are relative to the working directory.
-    init(_ directory: Int32, plan: LaunchPlanReader, layerCount count: Int) {
-        self.directory = directory
-        layers = UnsafeMutablePointer<Int32>.allocate(capacity: count)
-        var opened = 0
-        plan.forEach { record in
-            guard record.tag == .layer else { return }
-            layers[opened] = open(record.cString, PathFlags.path | O_DIRECTORY | O_CLOEXEC)
-            if layers[opened] >= 0 { opened += 1 }
-        }
-        layerCount = opened
-    }
-
-    func closeLayers() { for index in 0..<layerCount { close(layers[index]) } }
+    let layers: LayerStack
 
     /// Makes what `mounts` will need; a failure here is met again, and told, when the mount is attached.
     func prepare(for mounts: MountList) {
@@ -44,7 +22,7 @@ struct UpperLayer {
             if mounts.enclosing(request.destination, before: index) != nil { continue }
             make(
                 request.destination, isDirectory: request.isDirectory,
-                replacesLink: request.origin == .standard && !request.isDirectory)
+                replacesLink: !request.isDirectory && (request.origin == .standard || request.kind == .file))
         }
     }
 
@@ -59,7 +37,7 @@ struct UpperLayer {
             if prefix.count > 0 { prefix.append(slash) }
             let parentLength = prefix.count
             prefix.append(path + start, count: at - start)
-            let found = find(prefix.cString)
+            let found = layers.find(prefix.cString)
             var mode: mode_t = 0o755
             switch found {
             case .directory(let below):
@@ -93,29 +71,5 @@ struct UpperLayer {
         if mkdirat(place, name.cString, 0o755) != 0 { return errno == EEXIST }
         if mode != 0o755 { fchmodat(place, name.cString, mode, 0) }
         return true
-    }
-
-    /// What the layers have at `path`, the topmost deciding.
-    private func find(_ path: CString) -> Found {
-        let flags = UInt64(UInt32(bitPattern: PathFlags.path | O_NOFOLLOW | O_CLOEXEC))
-        for index in 0..<layerCount {
-            let there = linux_openat2(
-                layers[index], path, flags, 0, ResolveFlags.beneath | ResolveFlags.noSymlinks)
-            if there < 0 {
-                if errno == ENOENT { continue }
-                return .other
-            }
-            defer { close(there) }
-            var status = stat()
-            guard fstat(there, &status) == 0 else { return .other }
-            switch status.st_mode & S_IFMT {
-            case S_IFDIR: return .directory(status.st_mode & 0o7777)
-            case S_IFLNK: return .link
-            // A whiteout: what the layers below have is gone.
-            case S_IFCHR where status.st_rdev == 0: return .nothing
-            default: return .other
-            }
-        }
-        return .nothing
     }
 }

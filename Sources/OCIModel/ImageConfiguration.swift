@@ -8,6 +8,9 @@ package struct ImageConfiguration: Codable, Sendable {
     package var config: Execution?
     package var rootFileSystem: RootFileSystem?
 
+    /// Of an image whose author recorded nothing.
+    package init() {}
+
     enum CodingKeys: String, CodingKey {
         case created, author, architecture, variant, config
         case operatingSystem = "os"

@@ -57,7 +57,8 @@ struct RunRequest {
             // One job, not one per task of the step; the first task leads it.
             return 0
         }
-        let image = try ImageResolver(store: ImageStore(root: locations.store)).resolve(name)
+        let image = try resolver.resolve(name)
+        if options.explain.isAsked { return try explain(image) }
         guard options.parallel.isParallel else {
             return try SingleRun.execute(options.plan(in: context(image)), verb: verb, words: words)
         }
@@ -164,12 +165,31 @@ struct RunRequest {
 
     // MARK: The container
 
+    private var resolver: ImageResolver {
+        let isQuiet = options.process.quiet
+        return ImageResolver(
+            store: ImageStore(root: locations.store), account: { [home = locations.home] in .current(home: home) }
+        ) { text in
+            if !isQuiet { Output.standard.line("trireme: " + text, to: .progress) }
+        }
+    }
+
     private func context(_ image: StoredImage) -> LaunchContext {
         let directory = getcwd(nil, 0)
         defer { free(directory) }
         return LaunchContext(
             image: image, verb: verb, isJob: options.parallel.isParallel, locations: locations,
             directory: directory.map { String(cString: $0) })
+    }
+
+    /// What would happen, printed instead of done.
+    private func explain(_ image: StoredImage) throws(Diagnostic) -> Int32 {
+        let context = context(image)
+        let report = PlanReport(
+            image: image, plan: try options.plan(in: context), store: locations.store, verb: verb,
+            words: Array(words.dropFirst()), asked: try options.environment.entries())
+        try report.write(options.explain)
+        return 0
     }
 
     // MARK: Another cluster

@@ -132,7 +132,10 @@ struct FileOptions: ContainerOptionGroup {
     private func addData(
         _ name: String, at destination: String, to plan: inout LaunchPlan, _ context: LaunchContext
     ) throws(Diagnostic) {
-        let image = try ImageResolver(store: ImageStore(root: context.locations.store)).resolve(name)
+        let image = try ImageResolver(
+            store: ImageStore(root: context.locations.store),
+            account: { [home = context.locations.home] in .current(home: home) }
+        ).resolve(name)
         let directories = DataLayers.directories(of: image)
         guard !directories.isEmpty else { throw refused("--data \(name)", "the image has no layers of its own") }
         var mount = LaunchPlan.Mount(
