@@ -206,8 +206,11 @@ import Testing
         #expect(other.outputText == "first", "\(other.errorText)")
         let variables = try store.trireme("run", "--home", one + ":/home/me", "prepared", "probe", "env")
         #expect(variables.strings.contains(Array("HOME=/home/me".utf8)))
-        #expect(try store.trireme("run", "--home", one, "prepared", "probe", "pwd").lines == [one])
-        #expect(try store.trireme("run", "--home", "none", "prepared", "probe", "stat", home).lines == ["ENOENT"])
+        #expect(try store.trireme("run", "--home", one, "--tmp", "private", "prepared", "probe", "pwd").lines == [one])
+        #expect(
+            try store.trireme("run", "--home", "none", "--tmp", "private", "prepared", "probe", "stat", home).lines == [
+                "ENOENT"
+            ])
         let missing = try store.trireme("run", "--home", "/no/such/home", "prepared", "true")
         #expect(missing.status == 125)
         #expect(missing.errorText.contains("/no/such/home"))

@@ -182,7 +182,7 @@ import Testing
             mount -t tmpfs t "$1"; printf '127.0.0.1 localhost\\n# other-name' >"$1/hosts"
             mount --bind "$1/hosts" /etc/hosts; hostname Other-Name
             "$0" run prepared probe cat /etc/hosts
-            echo '10.0.0.9 x other-name' >>/etc/hosts; "$0" run prepared probe cat /etc/hosts | tail -n 1
+            printf '\\n10.0.0.9 x other-name\\n' >>/etc/hosts; "$0" run prepared probe cat /etc/hosts | tail -n 1
             """
         let place = try TemporaryDirectory()
         let run = try runProgram(

@@ -35,12 +35,12 @@ struct FileOptions: ContainerOptionGroup {
     func apply(to plan: inout LaunchPlan, in context: LaunchContext) throws(Diagnostic) {
         if let directory = workdir { plan.workingDirectory = Array(directory.utf8) }
         if writableTmpfs { plan.options.insert(.writable) }
-        try applyHome(to: &plan, context)
         switch tmp {
         case nil, "host": break
         case "private": plan.options.insert(.privateTemporary)
         case let other?: throw refused("--tmp \(other)", "is neither host nor private")
         }
+        try applyHome(to: &plan, context)
         plan.binds += bind.map { CallerArguments.typed($0, after: ["-B", "-v", "--bind", "--volume"]) }
         for text in mount {
             switch try MountText.parse(text, in: context.directory) {
@@ -120,7 +120,8 @@ struct FileOptions: ContainerOptionGroup {
         guard let directory = context.directory, directory != "/",
             !(homes + system).contains(where: { directory == $0 || directory.hasPrefix($0 + "/") })
         else {
-            let isShown = context.directory.map { $0 == "/tmp" || $0.hasPrefix("/tmp/") } ?? false
+            let isTemporary = context.directory.map { $0 == "/tmp" || $0.hasPrefix("/tmp/") } ?? false
+            let isShown = isTemporary && !plan.options.contains(.privateTemporary)
             if plan.workingDirectory.isEmpty, !isShown { plan.workingDirectory = Array(home.utf8) }
             return
         }
