@@ -58,9 +58,9 @@ bench: build images ## speed and memory against other tools, in the same run
 FUZZ_SECONDS ?= 60
 fuzz: ## the fuzzers of Fuzz/, each for FUZZ_SECONDS (60)
 	@for fuzzer in PlanFuzzer CommandLineFuzzer; do \
-	  swift build --package-path Fuzz -c release --product $$fuzzer; \
+	  swift build --package-path Fuzz --scratch-path .build/fuzz -c release --product $$fuzzer; \
 	  mkdir -p .try/fuzz/$$fuzzer; \
-	  Fuzz/.build/release/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 \
+	  .build/fuzz/release/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 \
 	    -artifact_prefix=.try/fuzz/ .try/fuzz/$$fuzzer 2>&1 | tail -n 8; \
 	done
 
