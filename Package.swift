@@ -79,8 +79,8 @@ let package = Package(
         target(
             "Commands",  // <Noun>/<Noun><Verb>.swift, composition root, one output door
             [
-                "ContainerRuntime", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "JobModel",
-                "ResourceManagers",
+                "ContainerRuntime", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan",
+                "JobModel", "ResourceManagers",
                 "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration", "LinuxSystem",
                 "CLinux",
                 "Diagnostics",

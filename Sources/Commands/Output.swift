@@ -13,9 +13,13 @@ package struct Output: Sendable {
 
     /// Writes `text` whole. A reader that went away (EPIPE) is not an error of ours.
     package func write(_ text: String, to stream: Stream = .result) {
-        var text = text
-        text.withUTF8 { bytes in
-            var rest = UnsafeRawBufferPointer(bytes)
+        write(bytes: Array(text.utf8), to: stream)
+    }
+
+    /// The same for bytes that need not be UTF-8.
+    package func write(bytes: [UInt8], to stream: Stream = .result) {
+        bytes.withUnsafeBytes { all in
+            var rest = all
             while !rest.isEmpty {
                 let n = Glibc.write(stream.rawValue, rest.baseAddress, rest.count)
                 if n < 0 {

@@ -29,7 +29,9 @@ struct PlanFacts {
     var groupID: UInt32?
     var preparedForUID: UInt32?
     var options: LaunchPlan.Options = []
+    /// At most; a plan's bind may hold several.
     var mountCount = 0
+    var overlay: CString?
     var entrypointCount = 0
     var commandCount = 0
 
@@ -43,6 +45,8 @@ struct PlanFacts {
             case .preparedForUID: preparedForUID = record.number
             case .options: options = LaunchPlan.Options(rawValue: record.number)
             case .mountDestination, .fileDestination: mountCount += 1
+            case .bind: mountCount += BindText.bound(record.cString)
+            case .overlay: overlay = record.cString
             case .entrypoint: entrypointCount += 1
             case .command: commandCount += 1
             default: break
@@ -72,15 +76,15 @@ struct ContainerEntry {
         try identity.map(toUID: shown.uid, gid: shown.gid)
         try mounts.openSources()
         let needsUpper =
-            options.contains(.writable) || mounts.needsUpperLayer
+            options.contains(.writable) || facts.overlay != nil || mounts.needsUpperLayer
             || (request.workingDirectory ?? facts.workingDirectory).map { !isInLayers($0, mounts) } ?? false
-        let root = ContainerRoot(hasUpperLayer: needsUpper)
+        let root = ContainerRoot(hasUpperLayer: needsUpper, overlay: facts.overlay)
         try mounts.stageFiles { index in mounts.mustStage(index) }
-        try root.mountAndEnter(plan: plan, store: store)
+        try root.mountAndEnter(plan: plan, store: store, mounts: mounts)
         try root.pivot()
         try mounts.attachAll(hasUpperLayer: needsUpper)
         try enterStartDirectory(directory, makesMissing: needsUpper, mounts)
-        if needsUpper, !options.contains(.writable) { try root.seal() }
+        if needsUpper, !options.contains(.writable), facts.overlay == nil { try root.seal() }
         try dropPrivileges()
     }
 

@@ -5,7 +5,9 @@ import LaunchPlan
 ///
 /// The host's variables pass, except those that steer the host's dynamic loader;
 /// the image's win over them; PATH is the image's or the usual default; HOME is
-/// the caller's; `-e` wins over all.
+/// the caller's; the host's `TRIREMEENV_NAME` sets NAME over the image; what the
+/// plan and then `-e` say wins over all. A zone or a locale by a name that the
+/// image does not have is passed by value (Documentation/Reference/run-files-environment.md).
 struct ContainerEnvironment {
     /// NULL-terminated.
     private(set) var entries: CStringVector
@@ -15,11 +17,12 @@ struct ContainerEnvironment {
     /// - Parameters:
     ///   - host: the caller's environment.
     ///   - overrides: `K=V`, or `K` alone for the host's value; nil entries end it.
-    ///   - passesHost: false starts from nothing but HOME.
+    ///   - options: the launch's; a clean environment starts from nothing but HOME.
     init(
         image: LaunchPlanReader, host: UnsafePointer<UnsafeMutablePointer<CChar>?>,
-        overrides: UnsafePointer<UnsafeMutablePointer<CChar>?>, passesHost: Bool
+        overrides: UnsafePointer<UnsafeMutablePointer<CChar>?>, options: LaunchPlan.Options
     ) {
+        let passesHost = !options.contains(.cleanEnvironment)
         var hostCount = 0
         while host[hostCount] != nil { hostCount += 1 }
         capacity = hostCount + 16
@@ -27,6 +30,9 @@ struct ContainerEnvironment {
         for index in 0..<hostCount {
             guard let entry = host[index] else { break }
             if passesHost ? !Self.isHeldBack(entry) : isVariable(entry, c("HOME"), 4) { append(entry) }
+        }
+        if passesHost, options.contains(.lacksTimeZones) || options.contains(.lacksLocales) {
+            passByValue(options, host)
         }
         var hasPath = false
         image.forEach { record in
@@ -37,6 +43,10 @@ struct ContainerEnvironment {
             set(entry)
         }
         if !hasPath { set(c("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")) }
+        for index in 0..<hostCount {
+            guard let entry = host[index], Self.isForced(entry) else { continue }
+            set(CString(entry) + Self.forcedPrefix.utf8CodeUnitCount)
+        }
         image.forEach { if $0.tag == .override { set($0.cString) } }
         var index = 0
         while let entry = overrides[index] {
@@ -62,11 +72,57 @@ struct ContainerEnvironment {
     private static func isHeldBack(_ entry: CString) -> Bool {
         switch UInt8(bitPattern: entry[0]) {
         case 0x50: isVariable(entry, c("PATH"), 4)
+        case 0x54: isForced(entry)
         case 0x4C:
             isVariable(entry, c("LD_PRELOAD"), 10) || isVariable(entry, c("LD_LIBRARY_PATH"), 15)
                 || isVariable(entry, c("LD_AUDIT"), 8)
         default: false
         }
+    }
+
+    static let forcedPrefix: StaticString = "TRIREMEENV_"
+
+    /// `TRIREMEENV_NAME=VALUE`: a variable for the container alone.
+    private static func isForced(_ entry: CString) -> Bool {
+        guard hasPrefix(entry, forcedPrefix) else { return false }
+        let first = entry[forcedPrefix.utf8CodeUnitCount]
+        return first != equals && first != 0
+    }
+
+    /// TZ and the locale that the host means, in words that an image without zones and locales knows.
+    private mutating func passByValue(
+        _ options: LaunchPlan.Options, _ host: UnsafePointer<UnsafeMutablePointer<CChar>?>
+    ) {
+        if hostZone(options, host) != nil { set(c("TZ=:/etc/localtime")) }
+        guard options.contains(.lacksLocales) else { return }
+        var kept = 0
+        var isDropped = false
+        var isUTF8 = false
+        for index in 0..<count {
+            guard let entry = entries[index] else { continue }
+            if let value = Self.localeValue(entry), !Self.isBuiltIn(value) {
+                isDropped = true
+                let spellings: [StaticString] = ["UTF-8", "utf8", "utf-8", "UTF8"]
+                for spelling in spellings where strstr(value, c(spelling)) != nil { isUTF8 = true }
+                continue
+            }
+            entries[kept] = entry
+            kept += 1
+        }
+        count = kept
+        if isDropped { set(isUTF8 ? c("LANG=C.UTF-8") : c("LANG=C")) }
+    }
+
+    /// The value of LANG or of a variable of locale(7).
+    private static func localeValue(_ entry: CString) -> CString? {
+        guard entry[0] == 0x4C else { return nil }
+        if isVariable(entry, c("LANG"), 4) { return entry + 5 }
+        return hasPrefix(entry, "LC_") ? strchr(entry, Int32(equals)).map { CString($0) + 1 } : nil
+    }
+
+    private static func isBuiltIn(_ value: CString) -> Bool {
+        value[0] == 0 || isEqual(value, "C") || isEqual(value, "POSIX") || isEqual(value, "C.UTF-8")
+            || isEqual(value, "C.utf8")
     }
 
     /// The whole entry of variable `name`.

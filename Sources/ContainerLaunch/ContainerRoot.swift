@@ -14,13 +14,15 @@ struct ContainerRoot {
     private static let optionBytes = 4095
 
     let hasUpperLayer: Bool
+    /// A directory of the host that keeps the upper layer; without one it is a tmpfs.
+    let overlay: CString?
 
     /// Mounts it and makes it the working directory. Relative layers are relative to `store`.
     ///
     /// mount(2) with relative lower directories is one call on every kernel; fsopen(2) would take
     /// one `lowerdir+` call per layer and Linux 6.5. When the names do not fit in a page they
     /// are given by descriptor, which is short whatever the layers are called.
-    func mountAndEnter(plan: LaunchPlanReader, store: CString) throws(LaunchFailure) {
+    func mountAndEnter(plan: LaunchPlanReader, store: CString, mounts: MountList) throws(LaunchFailure) {
         var layerCount = 0
         var relative = false
         var first: CString?
@@ -35,7 +37,7 @@ struct ContainerRoot {
         if layerCount == 1, !hasUpperLayer {
             try bind(first)
         } else {
-            try stack(plan, layerCount: layerCount)
+            try stack(plan, layerCount: layerCount, mounts)
         }
         guard chdir(Self.place) == 0 else { throw LaunchFailure(.mountRoot, Self.place) }
     }
@@ -50,12 +52,24 @@ struct ContainerRoot {
         }
     }
 
-    private func stack(_ plan: LaunchPlanReader, layerCount: Int) throws(LaunchFailure) {
+    private func stack(_ plan: LaunchPlanReader, layerCount: Int, _ mounts: MountList) throws(LaunchFailure) {
         var options = ByteBuffer(capacity: 4096)
         options.append("userxattr")
-        if hasUpperLayer {
+        var lock: Int32 = -1
+        defer { if lock >= 0 { close(lock) } }
+        if let overlay {
+            lock = try prepareOverlay(overlay)
+            options.append(",upperdir=")
+            Self.append(escaped: overlay, to: &options)
+            options.append("/upper,workdir=")
+            Self.append(escaped: overlay, to: &options)
+            options.append("/work")
+        } else if hasUpperLayer {
             try makeUpperLayer()
             options.append(",upperdir=/sys/upper,workdir=/sys/work")
+        }
+        if hasUpperLayer {
+            prepareUpper(overlay.map { joined($0, "/upper") } ?? c("/sys/upper"), plan, mounts)
         }
         options.append(",lowerdir=")
         let start = options.count
@@ -71,10 +85,51 @@ struct ContainerRoot {
             try appendByDescriptor(plan, to: &options)
         }
         let flags = MountFlags.noSetuid | MountFlags.noDevices | (hasUpperLayer ? 0 : MountFlags.readOnly)
+        if let overlay, try mount(options, over: overlay, flags) { return }
         guard linux_mount(c("trireme"), Self.place, c("overlay"), flags, options.cString) == 0 else {
             let code = errno
-            throw LaunchFailure(.mountRoot, try missingLayer(plan) ?? c("overlay"), errno: code)
+            throw LaunchFailure(
+                overlay == nil ? .mountRoot : .mountOverlay, try missingLayer(plan) ?? overlay ?? c("overlay"),
+                errno: code)
         }
+    }
+
+    // MARK: An upper layer that stays
+
+    /// Makes `upper` and `work` where they are missing and holds the directory until the mount is made.
+    private func prepareOverlay(_ overlay: CString) throws(LaunchFailure) -> Int32 {
+        let directory = open(overlay, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard directory >= 0 else { throw LaunchFailure(.mountOverlay, overlay, detail: c("open")) }
+        // Only while mounting, so nobody waits long; a file system without locks must not stop it.
+        while flock(directory, LOCK_EX) != 0, errno == EINTR {}
+        for name in [c("upper"), c("work")] where mkdirat(directory, name, 0o755) != 0 && errno != EEXIST {
+            let code = errno
+            close(directory)
+            throw LaunchFailure(.mountOverlay, overlay, detail: c("mkdir"), errno: code)
+        }
+        return directory
+    }
+
+    /// Mounts with the kernel's own word on whether another mount has this upper layer: only `index=on`
+    /// makes it refuse (EBUSY), for as long as that other mount lives and not longer. False when the
+    /// layers below are others than the first time, which `index=on` refuses too (ESTALE) and we do not.
+    private func mount(_ options: ByteBuffer, over overlay: CString, _ flags: UInt) throws(LaunchFailure) -> Bool {
+        var asking = ByteBuffer(capacity: options.count + 16)
+        asking.append(options.bytes, count: options.count)
+        asking.append(",index=on")
+        if asking.count > Self.optionBytes { return false }
+        if linux_mount(c("trireme"), Self.place, c("overlay"), flags, asking.cString) == 0 { return true }
+        if errno == EBUSY { throw LaunchFailure(.mountOverlay, overlay) }
+        return false
+    }
+
+    private func prepareUpper(_ path: CString, _ plan: LaunchPlanReader, _ mounts: MountList) {
+        let directory = open(path, PathFlags.path | O_DIRECTORY | O_CLOEXEC)
+        guard directory >= 0 else { return }
+        defer { close(directory) }
+        let layers = LayerStack(plan, base: AT_FDCWD)
+        defer { layers.close() }
+        UpperLayer(directory: directory, layers: layers).prepare(for: mounts)
     }
 
     private func makeUpperLayer() throws(LaunchFailure) {

@@ -46,12 +46,59 @@ package func composedEnvironment(
         guard let plan else { return host + overrides }
         let composed = ContainerEnvironment(
             image: plan, host: cStringVector(host), overrides: cStringVector(overrides),
-            passesHost: !PlanFacts(plan).options.contains(.cleanEnvironment))
+            options: PlanFacts(plan).options)
         return (0..<composed.count).map { index in
             let entry = composed.entries[index]!
             return Array(UnsafeRawBufferPointer(start: entry, count: strlen(entry)))
         }
     }
+}
+
+/// One thing that a launch would show in the container's root, in the order in which it is attached.
+package struct ShownMount: Sendable {
+    package enum Kind: Sendable { case bind, temporary, stack, file }
+    package var kind: Kind
+    package var source: [UInt8]
+    package var destination: [UInt8]
+    package var isReadOnly: Bool
+    package var isNotExecutable: Bool
+    /// A source that is not there is left out.
+    package var isOptional: Bool
+    /// The command line or TRIREME_BIND asked for it.
+    package var isUserRequest: Bool
+}
+
+/// The mounts of a launch, and whether its root needs a layer of its own for them. Nothing is mounted.
+/// - Throws: what is wrong with a bind's words.
+package func shownMounts(
+    plan bytes: UnsafeRawBufferPointer, store: String
+) throws(LaunchFailure) -> (mounts: [ShownMount], needsUpperLayer: Bool) {
+    let plan: LaunchPlanReader
+    do {
+        plan = try LaunchPlanReader(validating: bytes)
+    } catch {
+        throw LaunchFailure(.readPlan, "plan", errno: EBADMSG)
+    }
+    let entry = ContainerEntry(
+        plan: plan, facts: PlanFacts(plan), request: LaunchRequest(capacity: 0), store: cString(Array(store.utf8)),
+        host: UnsafePointer(linux_environ()))
+    let list = try MountList(entry, identity: Identity(), directory: currentDirectory())
+    func copy(_ text: CString) -> [UInt8] { Array(UnsafeRawBufferPointer(start: text, count: strlen(text))) }
+    let mounts = (0..<list.count).map { index in
+        let request = list.requests[index]
+        let kind: ShownMount.Kind =
+            switch request.kind {
+            case .bind: .bind
+            case .temporary: .temporary
+            case .stack: .stack
+            case .file: .file
+            }
+        return ShownMount(
+            kind: kind, source: copy(request.source), destination: copy(request.destination),
+            isReadOnly: request.isReadOnly || request.kind == .stack, isNotExecutable: request.isNotExecutable,
+            isOptional: request.isOptional, isUserRequest: request.origin == .user)
+    }
+    return (mounts, list.needsUpperLayer)
 }
 
 /// Becomes `arguments[0]`, found through PATH of `environment` as this process sees the file

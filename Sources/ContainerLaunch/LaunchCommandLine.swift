@@ -99,6 +99,9 @@ struct LaunchCommandLine {
         } else if let value = value(of: "home", word) {
             guard isEqual(value, "none") else { return false }
             return set(.noHome)
+        } else if let value = value(of: "tmp", word) {
+            guard isEqual(value, "private") else { return isEqual(value, "host") }
+            return set(.privateTemporary)
         } else if let value = value(of: "join-agent", word) {
             agentKey = value
         } else if let value = value(of: "plan-fd", word) {

@@ -4,8 +4,8 @@ import Glibc
 /// A launch failure in the words of a `Diagnostic`: `trireme: SUBJECT: reason: cause [code]`
 /// and a `hint:` line, written without `String` so that the launcher needs none.
 package struct LaunchDiagnosis {
-    private let failure: LaunchFailure
-    private let image: CString
+    let failure: LaunchFailure
+    let image: CString
 
     package init(_ failure: LaunchFailure, image: CString) {
         self.failure = failure
@@ -64,7 +64,7 @@ package struct LaunchDiagnosis {
         text.append(CString(message) + 1)
     }
 
-    private struct Words {
+    struct Words {
         var code: StaticString
         var subject: CString?
         var reason: StaticString?
@@ -85,11 +85,9 @@ package struct LaunchDiagnosis {
                 code: "agent-unreachable", reason: "cannot join the job's container on this node",
                 hint: "is the job still running here? squeue")
         case .createNamespaces, .mapIdentity: namespaceWords
-        case .openSource:
-            Words(
-                code: "bind-source-missing", reason: "cannot be mounted into the container",
-                hint: "check the path on this host (bind SRC:DST takes SRC from the host)")
+        case .openSource: sourceWords
         case .mountRoot: rootWords
+        case .mountOverlay: overlayWords
         case .enterRoot:
             Words(
                 code: "root-refused", subject: image, reason: "cannot make the image the root directory",
@@ -117,9 +115,12 @@ package struct LaunchDiagnosis {
     private var commandLineWords: Words {
         var words = Words(code: "usage", reason: "not understood", namesErrno: false, hint: "trireme help run")
         guard let option = failure.detail else { return words }
-        if isEqual(option, "--bind") {
-            words.reason = "not a bind"
+        if isEqual(option, "--bind") || isEqual(option, "TRIREME_BIND") {
+            words.reason = isEqual(option, "--bind") ? "not a bind" : "not a bind (from TRIREME_BIND)"
             words.hint = "write -B SRC[:DST[:ro]] with an absolute DST; \\: for a colon in a name"
+        } else if isEqual(option, "bind option") {
+            words.reason = "not an option of a bind"
+            words.hint = "one of ro, rw, noexec, bind, rbind, optional; mounts are never shared with the host"
         } else if isEqual(option, "--env") {
             words.reason = "not a variable"
             words.hint = "write -e NAME=VALUE, or -e NAME for the value it has here"
@@ -149,28 +150,6 @@ package struct LaunchDiagnosis {
             // AppArmor lets the namespace be made and then denies what it is for.
             if let restricted = namespaceRestriction(afterNamespace: true) { return restricted }
             words.hint = "unprivileged overlay mounts need Linux 5.11 or newer"
-        default: break
-        }
-        return words
-    }
-
-    private var mountWords: Words {
-        var words = Words(code: "mount-refused", reason: "cannot mount here in the container", hint: "trireme doctor")
-        if failure.detail != nil, failure.errno == EBUSY {
-            words.reason = "a protected place of the container: / /proc and /sys cannot be covered"
-            words.namesErrno = false
-            words.hint = "choose another destination: -B SRC:/mnt"
-            return words
-        }
-        switch failure.errno {
-        case ENOENT:
-            words.code = "bind-destination-missing"
-            words.reason = "does not exist in the container and cannot be made there"
-            words.namesErrno = false
-            words.hint = "inside a directory of the host the destination must exist: create it there first"
-        case ENOTDIR:
-            words.reason = "a directory can only be mounted on a directory, a file on a file"
-            words.hint = "choose a destination of the same kind as the source"
         default: break
         }
         return words
@@ -223,7 +202,7 @@ package struct LaunchDiagnosis {
         return words
     }
 
-    private func namespaceRestriction(afterNamespace: Bool) -> Words? {
+    func namespaceRestriction(afterNamespace: Bool) -> Words? {
         var words = Words(code: "no-user-namespaces", subject: image, namesErrno: false)
         if number(in: "/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1, failure.errno != ENOSPC {
             words.reason = "AppArmor forbids user namespaces here (kernel.apparmor_restrict_unprivileged_userns = 1)"

@@ -10,6 +10,7 @@ package enum LaunchStep: UInt8, Sendable {
     case mapIdentity
     case openSource
     case mountRoot
+    case mountOverlay
     case enterRoot
     case makeMountPoint
     case attachMount

@@ -45,7 +45,7 @@ package enum Launcher {
             arguments: composedArguments(line, plan, entry.facts),
             environment: ContainerEnvironment(
                 image: plan, host: host, overrides: line.request.environment,
-                passesHost: !entry.options.contains(.cleanEnvironment)))
+                options: entry.options))
         if let key = line.agentKey {
             let directory = currentDirectory()
             try joinAgent(key)

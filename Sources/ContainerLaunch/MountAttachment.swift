@@ -8,14 +8,14 @@ extension MountList {
     /// Attaches every request in order.
     /// - Parameter hasUpperLayer: missing mount points may be made in the root.
     func attachAll(hasUpperLayer: Bool) throws(LaunchFailure) {
-        var ownDevices = OwnDevices()
-        if hasUpperLayer { try ownDevices.add(c("/")) }
+        var ownDevices = OwnDevices(capacity: count + 1)
+        if hasUpperLayer { try ownDevices.addRoot() }
         for index in 0..<count {
             switch requests[index].kind {
-            case .bind: try attach(requests[index], ownDevices)
+            case .bind, .stack: try attach(requests[index], ownDevices)
             case .temporary:
-                try attachTemporary(requests[index], ownDevices)
-                try ownDevices.add(requests[index].destination)
+                try attach(requests[index], ownDevices)
+                try ownDevices.add(requests[index])
             case .file: try attachFile(requests[index], ownDevices)
             }
         }
@@ -45,7 +45,9 @@ extension MountList {
     private func openPlace(_ request: MountRequest, _ own: OwnDevices) throws(LaunchFailure) -> Int32 {
         // The image's own symbolic link (/etc/resolv.conf -> ../run/…) is not followed for a
         // standard file: it is replaced in the upper layer, so that what it leads to stays as it is.
-        if request.origin == .standard, !request.isDirectory, own.holdsParent(of: request.destination) {
+        if request.origin == .standard || request.kind == .file, !request.isDirectory,
+            own.holdsParent(of: request.destination)
+        {
             var status = stat()
             if lstat(request.destination, &status) == 0, status.st_mode & S_IFMT == S_IFLNK {
                 unlink(request.destination)
@@ -66,7 +68,9 @@ extension MountList {
 
     /// Makes the missing directories of `path` and, last, a directory or an empty file.
     /// Only on file systems of this launch: never in a directory of the host.
-    private func makePlace(_ path: CString, isDirectory: Bool, _ own: OwnDevices) throws(LaunchFailure) {
+    private func makePlace(
+        _ path: CString, isDirectory: Bool, _ own: OwnDevices, links: Int = 0
+    ) throws(LaunchFailure) {
         let mask = umask(0o022)
         defer { umask(mask) }
         var prefix = ByteBuffer(capacity: strlen(path) + 2)
@@ -86,6 +90,17 @@ extension MountList {
             if next < 0, errno == ENOENT {
                 var name = ByteBuffer(capacity: at - start + 2)
                 name.append(path + start, count: at - start)
+                if let target = linkTarget(parent, name.cString) {
+                    // A link of the image that leads to nothing yet: what it means is made, inside the root.
+                    guard links < 40 else { throw LaunchFailure(.makeMountPoint, path, errno: ELOOP) }
+                    var meant = ByteBuffer(capacity: strlen(path) + strlen(target) + 2)
+                    if target[0] != slash {
+                        meant.append(path, count: start)
+                    }
+                    meant.append(target)
+                    meant.append(path + at)
+                    return try makePlace(meant.cString, isDirectory: isDirectory, own, links: links + 1)
+                }
                 guard own.holds(parent) else { throw LaunchFailure(.makeMountPoint, path, errno: ENOENT) }
                 if wantsDirectory {
                     guard mkdirat(parent, name.cString, 0o755) == 0 else { throw LaunchFailure(.makeMountPoint, path) }
@@ -104,21 +119,19 @@ extension MountList {
         }
     }
 
-    /// Makes a start directory that the image names but does not have.
-    func makeDirectory(_ path: CString) throws(LaunchFailure) {
-        var own = OwnDevices()
-        try own.add(c("/"))
-        try makePlace(path, isDirectory: true, own)
+    private func linkTarget(_ parent: Int32, _ name: CString) -> CString? {
+        let buffer = UnsafeMutablePointer<CChar>.allocate(capacity: 4096)
+        let length = readlinkat(parent, name, buffer, 4095)
+        guard length > 0 else { return nil }
+        buffer[length] = 0
+        return CString(buffer)
     }
 
-    private func attachTemporary(_ request: MountRequest, _ own: OwnDevices) throws(LaunchFailure) {
-        let place = try openPlace(request, own)
-        close(place)
-        guard
-            linux_mount(
-                c("trireme"), request.destination, c("tmpfs"), MountFlags.noSetuid | MountFlags.noDevices,
-                c("mode=0755")) == 0
-        else { throw LaunchFailure(.attachMount, request.destination) }
+    /// Makes a start directory that the image names but does not have.
+    func makeDirectory(_ path: CString) throws(LaunchFailure) {
+        var own = OwnDevices(capacity: 1)
+        try own.addRoot()
+        try makePlace(path, isDirectory: true, own)
     }
 
     /// A file of the plan: written where the launch owns the directory, else onto the copy
@@ -197,27 +210,30 @@ private func isProtected(_ place: Int32) -> Bool {
 
 /// The file systems this launch made: only there are directories and files created.
 private struct OwnDevices {
-    private var devices: (dev_t, dev_t, dev_t, dev_t, dev_t, dev_t, dev_t, dev_t) = (0, 0, 0, 0, 0, 0, 0, 0)
+    private let devices: UnsafeMutablePointer<dev_t>
     private var count = 0
 
-    mutating func add(_ path: CString) throws(LaunchFailure) {
+    init(capacity: Int) { devices = UnsafeMutablePointer<dev_t>.allocate(capacity: capacity) }
+
+    mutating func addRoot() throws(LaunchFailure) {
         var status = stat()
-        guard stat(path, &status) == 0 else { throw LaunchFailure(.attachMount, path) }
-        guard count < 8 else { throw LaunchFailure(.attachMount, path, errno: E2BIG) }
-        let device = status.st_dev
-        withUnsafeMutableBytes(of: &devices) { $0.storeBytes(of: device, toByteOffset: count * 8, as: dev_t.self) }
+        guard stat(c("/"), &status) == 0 else { throw LaunchFailure(.attachMount, "/") }
+        devices[count] = status.st_dev
+        count += 1
+    }
+
+    mutating func add(_ request: MountRequest) throws(LaunchFailure) {
+        var status = stat()
+        guard fstat(request.tree, &status) == 0 else { throw LaunchFailure(.attachMount, request.destination) }
+        devices[count] = status.st_dev
         count += 1
     }
 
     func holds(_ descriptor: Int32) -> Bool {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { return false }
-        return withUnsafeBytes(of: devices) { raw in
-            for index in 0..<count where raw.load(fromByteOffset: index * 8, as: dev_t.self) == status.st_dev {
-                return true
-            }
-            return false
-        }
+        for index in 0..<count where devices[index] == status.st_dev { return true }
+        return false
     }
 
     func holdsParent(of path: CString) -> Bool {

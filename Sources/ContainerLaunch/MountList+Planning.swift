@@ -7,18 +7,27 @@ import LinuxSystem
 
 extension MountList {
     init(_ entry: ContainerEntry, identity: Identity, directory: CString?) throws(LaunchFailure) {
+        let site = ContainerEnvironment.find(c("TRIREME_BIND"), 12, in: entry.host).map { $0 + 13 }
         var bindCount = 0
-        while entry.request.binds[bindCount] != nil { bindCount += 1 }
-        self.init(capacity: 16 + entry.facts.mountCount + bindCount)
-        var planned = MountList(capacity: entry.facts.mountCount + bindCount + 1)
-        planned.appendPlanned(entry.plan)
-        for index in 0..<bindCount { planned.append(try parseBind(entry.request.binds[index]!, in: directory)) }
-
-        appendSystem()
-        let prepared = entry.facts.preparedForUID == identity.callerUID
-        for path in hostFiles(prepared: prepared) where !planned.covers(path) {
-            append(MountRequest(source: path, destination: path, isOptional: true))
+        var index = 0
+        while let text = entry.request.binds[index] {
+            bindCount += BindText.bound(text)
+            index += 1
         }
+        if let site { bindCount += BindText.bound(site) }
+        self.init(capacity: 20 + entry.facts.mountCount + bindCount)
+        var planned = MountList(capacity: entry.facts.mountCount + bindCount + 1)
+        if let site, site[0] != 0 { try planned.append(BindText(site, in: directory, from: .environment)) }
+        try planned.appendPlanned(entry.plan, directory)
+        index = 0
+        while let text = entry.request.binds[index] {
+            try planned.append(BindText(text, in: directory))
+            index += 1
+        }
+        planned.orderByDepth(from: 0)
+
+        appendSystem(entry.options)
+        appendHostFiles(entry, identity, besides: planned)
         if !entry.options.contains(.noHome) {
             appendHome(entry.host)
             appendDirectory(directory)
@@ -27,11 +36,57 @@ extension MountList {
         markReady(entry.plan, hasAccounts: entry.facts.preparedForUID != nil)
     }
 
-    private mutating func appendSystem() {
+    private mutating func append(_ binds: BindText) throws(LaunchFailure) {
+        var binds = binds
+        while let request = try binds.next() { append(request) }
+    }
+
+    private mutating func appendSystem(_ options: LaunchPlan.Options) {
         append(MountRequest(source: c("/proc"), destination: c("/proc")))
         append(MountRequest(source: c("/sys"), destination: c("/sys")))
         append(MountRequest(source: c("/dev"), destination: c("/dev")))
-        append(MountRequest(source: c("/tmp"), destination: c("/tmp")))
+        guard options.contains(.privateTemporary) else {
+            append(MountRequest(source: c("/tmp"), destination: c("/tmp")))
+            return
+        }
+        append(MountRequest(kind: .temporary, source: c("mode=1777"), destination: c("/tmp")))
+        append(MountRequest(kind: .temporary, source: c("mode=1777"), destination: c("/var/tmp")))
+    }
+
+    /// Names and time; and accounts when the image's were not prepared for the caller.
+    private mutating func appendHostFiles(_ entry: ContainerEntry, _ identity: Identity, besides planned: MountList) {
+        if !planned.covers(c("/etc/hosts")) {
+            if let hosts = completedHosts() {
+                append(file(c("/etc/hosts"), UnsafeRawBufferPointer(start: hosts.bytes, count: hosts.count)))
+            } else {
+                appendHostFile(c("/etc/hosts"))
+            }
+        }
+        if !planned.covers(c("/etc/resolv.conf")) { appendHostFile(c("/etc/resolv.conf")) }
+        if !planned.covers(c("/etc/hostname")) { appendHostFile(c("/etc/hostname")) }
+        if !planned.covers(c("/etc/localtime")) {
+            appendHostFile(hostZone(entry.options, entry.host) ?? c("/etc/localtime"), at: c("/etc/localtime"))
+        }
+        guard entry.facts.preparedForUID != identity.callerUID else { return }
+        let base = open(entry.store, PathFlags.path | O_DIRECTORY | O_CLOEXEC)
+        defer { if base >= 0 { close(base) } }
+        let layers = LayerStack(entry.plan, base: base)
+        defer { layers.close() }
+        let home = ContainerEnvironment.find(c("HOME"), 4, in: entry.host).map { $0 + 5 } ?? c("/")
+        let accounts = Accounts(layers, uid: identity.callerUID, gid: identity.callerGID, home: home)
+        if !planned.covers(c("/etc/passwd")) { append(file(c("/etc/passwd"), accounts.passwdContent)) }
+        if !planned.covers(c("/etc/group")) { append(file(c("/etc/group"), accounts.groupContent)) }
+    }
+
+    private mutating func appendHostFile(_ source: CString, at destination: CString? = nil) {
+        append(MountRequest(source: source, destination: destination ?? source, isOptional: true))
+    }
+
+    private func file(_ path: CString, _ content: UnsafeRawBufferPointer) -> MountRequest {
+        var request = MountRequest(kind: .file, source: path, destination: path)
+        request.isDirectory = false
+        request.content = content
+        return request
     }
 
     private mutating func appendHome(_ host: UnsafePointer<UnsafeMutablePointer<CChar>?>) {
@@ -50,21 +105,31 @@ extension MountList {
         append(MountRequest(source: directory, destination: directory, isOptional: true))
     }
 
-    private mutating func appendPlanned(_ plan: LaunchPlanReader) {
+    private mutating func appendPlanned(_ plan: LaunchPlanReader, _ directory: CString?) throws(LaunchFailure) {
         var source: CString?
         var destination: CString?
+        var failure: LaunchFailure?
         plan.forEach { record in
             switch record.tag {
+            case .bind:
+                do throws(LaunchFailure) { try append(BindText(record.cString, in: directory)) } catch {
+                    failure = failure ?? error
+                }
             case .mountSource: source = record.cString
             case .mountDestination, .fileDestination: destination = cleaned(record.cString, in: c("/"))
             case .mountFlags:
                 guard let from = source, let to = destination else { return }
                 let flags = record.number
                 var request = MountRequest(source: from, destination: to)
-                request.kind = flags & 4 != 0 ? .temporary : .bind
-                request.origin = .plan
+                request.kind = flags & 4 != 0 ? .temporary : flags & 32 != 0 ? .stack : .bind
+                request.origin = flags & 16 != 0 ? .user : .plan
                 request.isReadOnly = flags & 1 != 0
                 request.isOptional = flags & 2 != 0
+                request.isNotExecutable = flags & 8 != 0
+                request.isWithoutSubmounts = flags & 64 != 0
+                if request.origin == .user {
+                    do throws(LaunchFailure) { try refuseProtected(request) } catch { failure = failure ?? error }
+                }
                 append(request)
             case .fileContent:
                 guard let to = destination else { return }
@@ -77,6 +142,7 @@ extension MountList {
             default: break
             }
         }
+        if let failure { throw failure }
     }
 
     /// A plan's file is bound over what the image has, unless the launch owns the directory it is in.
@@ -84,31 +150,7 @@ extension MountList {
         if let outer = enclosing(requests[index].destination, before: index) {
             return requests[outer].kind != .temporary
         }
-        return requests[index].isReady
-    }
-}
-
-/// The host's files that every container shows: names and time; and the accounts when
-/// the image's were not prepared for the caller.
-private func hostFiles(prepared: Bool) -> HostFiles { HostFiles(includesAccounts: !prepared) }
-
-private struct HostFiles: Sequence, IteratorProtocol {
-    let includesAccounts: Bool
-    var index = 0
-
-    init(includesAccounts: Bool) { self.includesAccounts = includesAccounts }
-
-    mutating func next() -> CString? {
-        defer { index += 1 }
-        switch index {
-        case 0: return c("/etc/hosts")
-        case 1: return c("/etc/resolv.conf")
-        case 2: return c("/etc/hostname")
-        case 3: return c("/etc/localtime")
-        case 4: return includesAccounts ? c("/etc/passwd") : nil
-        case 5: return c("/etc/group")
-        default: return nil
-        }
+        return true
     }
 }
 
@@ -121,53 +163,4 @@ func isSystemPath(_ path: CString) -> Bool {
     if isInside(path, c("/opt")) || isInside(path, c("/run")) { return true }
     if isInside(path, c("/var")) { return !isInside(path, c("/var/tmp")) }
     return false
-}
-
-/// `SRC[:DST[:OPTIONS]]`, with `\:` for a colon in a name; OPTIONS is `ro` or `rw`.
-/// SRC is relative to `directory`; DST is SRC when it is left out.
-func parseBind(_ text: CString, in directory: CString?) throws(LaunchFailure) -> MountRequest {
-    var fields: (CString?, CString?, CString?) = (nil, nil, nil)
-    var field = ByteBuffer(capacity: strlen(text) + 2)
-    var number = 0
-    var at = 0
-    while true {
-        let byte = text[at]
-        if byte == 0x5C, text[at + 1] == colon {
-            field.append(colon)
-            at += 2
-            continue
-        }
-        if byte == colon || byte == 0 {
-            switch number {
-            case 0: fields.0 = field.cString
-            case 1: fields.1 = field.cString
-            case 2: fields.2 = field.cString
-            default: throw LaunchFailure(.parseCommandLine, text, detail: c("--bind"), errno: EINVAL)
-            }
-            number += 1
-            if byte == 0 { break }
-            field = ByteBuffer(capacity: strlen(text) + 2)
-        } else {
-            field.append(byte)
-        }
-        at += 1
-    }
-    guard let from = fields.0, from[0] != 0, fields.1.map({ $0[0] == slash }) ?? true else {
-        throw LaunchFailure(.parseCommandLine, text, detail: c("--bind"), errno: EINVAL)
-    }
-    let source = cleaned(from, in: directory)
-    let destination = fields.1.map { cleaned($0, in: nil) } ?? source
-    var request = MountRequest(source: source, destination: destination)
-    request.origin = .user
-    if let options = fields.2 {
-        if isEqual(options, "ro") {
-            request.isReadOnly = true
-        } else if !isEqual(options, "rw") {
-            throw LaunchFailure(.parseCommandLine, text, detail: c("--bind"), errno: EINVAL)
-        }
-    }
-    if isEqual(destination, "/") || isInside(destination, c("/proc")) || isInside(destination, c("/sys")) {
-        throw LaunchFailure(.attachMount, destination, detail: source, errno: EBUSY)
-    }
-    return request
 }

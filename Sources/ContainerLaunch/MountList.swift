@@ -5,7 +5,7 @@ import LinuxSystem
 
 /// One thing that will appear in the container's root.
 struct MountRequest {
-    enum Kind { case bind, temporary, file }
+    enum Kind { case bind, temporary, stack, file }
     /// Who asked: decides what a missing source or destination means.
     enum Origin { case standard, plan, user }
 
@@ -17,6 +17,9 @@ struct MountRequest {
     var isReadOnly = false
     /// A source that does not exist is skipped.
     var isOptional = false
+    var isNotExecutable = false
+    /// What is mounted below the source stays out.
+    var isWithoutSubmounts = false
     var content = UnsafeRawBufferPointer(start: nil, count: 0)
     /// The detached copy of the source's mounts, taken before the root changes; -1 before that.
     var tree: Int32 = -1
@@ -86,29 +89,33 @@ struct MountList {
         var kept = 0
         for index in 0..<count {
             var request = requests[index]
-            if request.kind == .bind {
-                let flags =
-                    MountTree.openClone | MountTree.openCloseOnExec | MountTree.recursive
-                request.tree = linux_open_tree(AT_FDCWD, request.source, flags)
-                if request.tree < 0 {
-                    if request.isOptional, errno == ENOENT || errno == EACCES || errno == ENOTDIR { continue }
-                    throw LaunchFailure(.openSource, request.source, detail: request.destination)
-                }
-                var status = stat()
-                guard fstat(request.tree, &status) == 0 else { throw LaunchFailure(.openSource, request.source) }
-                request.isDirectory = status.st_mode & S_IFMT == S_IFDIR
-                if request.isReadOnly,
-                    linux_mount_setattr(
-                        request.tree, c(""), PathFlags.emptyPath | MountTree.recursive, MountAttribute.readOnly, 0, 0)
-                        != 0
-                {
-                    throw LaunchFailure(.openSource, request.source)
-                }
+            switch request.kind {
+            case .bind: if try !request.openBind() { continue }
+            case .temporary: try request.openTemporary()
+            case .stack: try request.openStack()
+            case .file: break
             }
             requests[kept] = request
             kept += 1
         }
         count = kept
+    }
+
+    /// Puts the requests from `start` on in the order of their destinations' depth, so that a bind below
+    /// another appears whatever order they were typed in. Of two at one place the later stays on top.
+    func orderByDepth(from start: Int) {
+        var next = start + 1
+        while next < count {
+            let request = requests[next]
+            let depth = request.depth
+            var place = next
+            while place > start, requests[place - 1].depth > depth {
+                requests[place] = requests[place - 1]
+                place -= 1
+            }
+            requests[place] = request
+            next += 1
+        }
     }
 
     /// Whether the root needs an upper layer to make missing mount points in.

@@ -4,13 +4,28 @@ import ImageStore
 /// From what a user typed to an image in the store.
 package struct ImageResolver: Sendable {
     package let store: ImageStore
+    private let account: (@Sendable () -> PreparedRoot.Account)?
+    private let announce: @Sendable (String) -> Void
 
-    package init(store: ImageStore) { self.store = store }
+    /// - Parameters:
+    ///   - account: for whom an archive's image is prepared; nil when only names are asked for.
+    ///   - announce: told when a file was loaded into the store.
+    package init(
+        store: ImageStore, account: (@Sendable () -> PreparedRoot.Account)? = nil,
+        announce: @escaping @Sendable (String) -> Void = { _ in }
+    ) {
+        self.store = store
+        self.account = account
+        self.announce = announce
+    }
 
-    /// The image called `name`.
+    /// The image called `name`, or lying at the path `name`.
     ///
-    /// - Throws: `image-not-found`, which says where it looked, what is near, and what to type.
+    /// - Throws: `image-not-found`, which says where it looked, what is near, and what to type; `image-path`.
     package func resolve(_ name: String) throws(Diagnostic) -> StoredImage {
+        if let account, let path = PathImage.path(in: name) {
+            return try PathImage(store: store, account: account(), announce: announce).resolve(path)
+        }
         if let image = try store.image(named: name) { return image }
         throw try notFound(name)
     }

@@ -15,7 +15,12 @@ package enum DiagnosticCatalogue {
 
     package static func entry(for code: String) -> Entry? { entries.first { $0.code == code } }
 
-    package static let entries: [Entry] = general + jobs + images
+    package static let entries: [Entry] = [
+        general,
+        jobs,
+        images,
+        files,
+    ].flatMap { $0 }
 
     private static let general: [Entry] = [
         Entry(

@@ -20,13 +20,14 @@ extension LaunchPlan {
         for mount in mounts {
             try encoder.add(.mountSource, Array(mount.source.utf8))
             try encoder.add(.mountDestination, Array(mount.destination.utf8))
-            try encoder.add(
-                .mountFlags, (mount.isReadOnly ? 1 : 0) | (mount.isOptional ? 2 : 0) | (mount.isTemporary ? 4 : 0))
+            try encoder.add(.mountFlags, mount.flags)
         }
         for file in files {
             try encoder.add(.fileDestination, Array(file.destination.utf8))
             try encoder.add(.fileContent, file.content)
         }
+        try encoder.addAll(.bind, binds)
+        if !overlay.isEmpty { try encoder.add(.overlay, overlay) }
         return try encoder.finished()
     }
 
@@ -65,12 +66,11 @@ extension LaunchPlan {
         case .options: options = Options(rawValue: record.number)
         case .mountSource: mounts.append(Mount(source: text(), destination: ""))
         case .mountDestination: mounts[mounts.count - 1].destination = text()
-        case .mountFlags:
-            mounts[mounts.count - 1].isReadOnly = record.number & 1 != 0
-            mounts[mounts.count - 1].isOptional = record.number & 2 != 0
-            mounts[mounts.count - 1].isTemporary = record.number & 4 != 0
+        case .mountFlags: mounts[mounts.count - 1].flags = record.number
         case .fileDestination: files.append(File(destination: text(), content: []))
         case .fileContent: files[files.count - 1].content = Array(record.payload)
+        case .bind: binds.append(Array(record.payload))
+        case .overlay: overlay = Array(record.payload)
         }
     }
 
@@ -107,6 +107,25 @@ extension LaunchPlan {
         }
         private mutating func append<N: FixedWidthInteger>(_ number: N) {
             withUnsafeBytes(of: number.littleEndian) { bytes.append(contentsOf: $0) }
+        }
+    }
+}
+
+extension LaunchPlan.Mount {
+    /// The flags' record.
+    fileprivate var flags: UInt32 {
+        get {
+            (isReadOnly ? 1 : 0) | (isOptional ? 2 : 0) | (isTemporary ? 4 : 0) | (isNotExecutable ? 8 : 0)
+                | (isUserRequest ? 16 : 0) | (isStack ? 32 : 0) | (isWithoutSubmounts ? 64 : 0)
+        }
+        set {
+            isReadOnly = newValue & 1 != 0
+            isOptional = newValue & 2 != 0
+            isTemporary = newValue & 4 != 0
+            isNotExecutable = newValue & 8 != 0
+            isUserRequest = newValue & 16 != 0
+            isStack = newValue & 32 != 0
+            isWithoutSubmounts = newValue & 64 != 0
         }
     }
 }

@@ -38,19 +38,35 @@ package struct LaunchPlan: Equatable, Sendable {
     package var mounts: [Mount] = []
     /// Small files that appear in the root, in order (`/etc/hosts` of a job).
     package var files: [File] = []
+    /// Binds as they were typed (`SRC[:DST[:OPTIONS]][,…]`), sources relative to the caller's directory:
+    /// one grammar, read by the launcher wherever a bind comes from.
+    package var binds: [[UInt8]] = []
+    /// A directory that keeps what is written to the root; empty for none.
+    package var overlay: [UInt8] = []
     package var options: Options = []
 
     package init() {}
 
-    /// One mount: `source` on the host bound (recursively) at `destination` in the root.
+    /// One mount: `source` on the host bound at `destination` in the root.
     package struct Mount: Equatable, Sendable {
+        /// A path of the host; of a tmpfs its options (`mode=1777,size=64m`); of stacked layers their
+        /// paths, topmost first, between colons.
         package var source: String
         package var destination: String
         package var isReadOnly: Bool
         /// A source that does not exist is skipped instead of being an error.
         package var isOptional: Bool
-        /// An empty tmpfs (mode 0755) at `destination`; `source` is ignored.
+        /// An empty tmpfs at `destination` (mode 0755 where `source` does not say).
         package var isTemporary: Bool
+        /// The user asked for it: places that other programs trust are refused, and set-id bits and
+        /// device nodes below it mean nothing.
+        package var isUserRequest = false
+        /// Nothing below it can be executed.
+        package var isNotExecutable = false
+        /// What is mounted below the source stays out.
+        package var isWithoutSubmounts = false
+        /// `source` names directories that are stacked, read-only.
+        package var isStack = false
         package init(
             source: String, destination: String, isReadOnly: Bool = false, isOptional: Bool = false,
             isTemporary: Bool = false
@@ -84,5 +100,11 @@ package struct LaunchPlan: Equatable, Sendable {
         package static let imageUser = Options(rawValue: 4)
         /// The caller's home and working directory are not mounted.
         package static let noHome = Options(rawValue: 8)
+        /// `/tmp` and `/var/tmp` are the container's own and vanish with it.
+        package static let privateTemporary = Options(rawValue: 0x10)
+        /// Image fact: it has no time zone database, so a zone's name in TZ would mean UTC.
+        package static let lacksTimeZones = Options(rawValue: 0x20)
+        /// Image fact: it has no locales but C and POSIX.
+        package static let lacksLocales = Options(rawValue: 0x40)
     }
 }

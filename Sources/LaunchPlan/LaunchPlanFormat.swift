@@ -25,7 +25,8 @@ package enum LaunchPlanTag: UInt16, CaseIterable {
     case imageName = 12
     case imageDigest = 13
     case options = 14  // u32
-    /// A mount is three records: source, destination, then this with its flags (u32: 1 read-only, 2 optional, 4 tmpfs).
+    /// A mount is three records: source, destination, then this with its flags (u32: 1 read-only, 2 optional,
+    /// 4 tmpfs, 8 not executable, 16 a user's request, 32 stacked layers, 64 without submounts).
     case mountSource = 15
     case mountDestination = 16
     case mountFlags = 17
@@ -33,6 +34,8 @@ package enum LaunchPlanTag: UInt16, CaseIterable {
     case fileDestination = 18
     case fileContent = 19
     case override = 20
+    case bind = 21
+    case overlay = 22
 
     package var isNumber: Bool {
         switch self {

@@ -65,8 +65,20 @@ final class HandmadeStore: Sendable {
         return plan
     }
 
+    /// Puts an image into the store: its plan, and the record without which `trireme-cli` would not see it.
     func add(_ name: String, _ plan: LaunchPlan) throws {
         let file = name.replacingOccurrences(of: "/", with: "%2F") + (name.contains(":") ? "" : ":latest")
+        let hex = name.utf8.map { String(format: "%02x", $0) }.joined()
+        let digits = String((hex + String(repeating: "0", count: 64)).prefix(64))
+        var plan = plan
+        plan.imageDigest = "sha256:" + digits
+        try write(
+            "images/\(digits)/record.json",
+            """
+            {"version":1,"configuration":"sha256:\(digits)","manifest":{"digest":"sha256:\(digits)","size":1},
+            "platform":{"architecture":"amd64","os":"linux"},"loaded":"2026-01-01T00:00:00Z","layers":[],"mpi":[],
+            "skippedDevices":0,"droppedAttributes":0}
+            """)
         try Data(plan.encoded()).write(to: URL(fileURLWithPath: path + "/plans/" + file))
     }
 

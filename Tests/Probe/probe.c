@@ -98,6 +98,14 @@ int main(int argc, char **argv) {
     } else if (!strcmp(verb, "write")) {
         int fd = open(what, O_WRONLY | O_CREAT, 0644);
         puts(fd < 0 ? strerrorname_np(errno) : "written");
+    } else if (!strcmp(verb, "fill")) {
+        static char block[65536];
+        int fd = open(what, O_WRONLY | O_CREAT, 0644);
+        for (int i = 0; fd >= 0 && i < 1024; i++)
+            if (write(fd, block, sizeof block) < (ssize_t)sizeof block && write(fd, block, 1) < 0) break;
+        puts(strerrorname_np(errno));
+    } else if (!strcmp(verb, "umask")) {
+        printf("%03o\n", umask(0));
     } else if (!strcmp(verb, "stat")) {
         struct stat status;
         if (stat(what, &status)) return puts(strerrorname_np(errno)), 1;

@@ -44,8 +44,9 @@ enum ImportRules {
         ],
         "VirtualCluster": ["ImageStore", "LaunchPlan", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"],
         "Commands": [
-            "ContainerRuntime", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "JobModel", "ResourceManagers",
-            "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration", "LinuxSystem", "CLinux",
+            "ContainerRuntime", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "JobModel",
+            "ResourceManagers", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration",
+            "LinuxSystem", "CLinux",
             "Diagnostics",
             "ArgumentParser", "FoundationEssentials",
         ],

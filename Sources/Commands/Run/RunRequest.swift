@@ -57,7 +57,8 @@ struct RunRequest {
             // One job, not one per task of the step; the first task leads it.
             return 0
         }
-        let image = try ImageResolver(store: ImageStore(locations)).resolve(name)
+        let image = try resolver.resolve(name)
+        if options.explain.isAsked { return try explain(image) }
         guard options.parallel.isParallel else {
             return try SingleRun.execute(options.plan(in: context(image)), verb: verb, words: words)
         }
@@ -163,12 +164,31 @@ struct RunRequest {
 
     // MARK: The container
 
+    private var resolver: ImageResolver {
+        let isQuiet = options.process.quiet
+        return ImageResolver(
+            store: ImageStore(locations), account: { [home = locations.home] in .current(home: home) }
+        ) { text in
+            if !isQuiet { Output.standard.line("trireme: " + text, to: .progress) }
+        }
+    }
+
     private func context(_ image: StoredImage) -> LaunchContext {
         let directory = getcwd(nil, 0)
         defer { free(directory) }
         return LaunchContext(
             image: image, verb: verb, isJob: options.parallel.isParallel, locations: locations,
             directory: directory.map { String(cString: $0) })
+    }
+
+    /// What would happen, printed instead of done.
+    private func explain(_ image: StoredImage) throws(Diagnostic) -> Int32 {
+        let context = context(image)
+        let report = PlanReport(
+            image: image, plan: try options.plan(in: context), store: locations.store, verb: verb,
+            words: Array(words.dropFirst()), asked: try options.environment.entries())
+        try report.write(options.explain)
+        return 0
     }
 
     // MARK: Another cluster
@@ -238,6 +258,21 @@ struct JobContainer {
 
 /// This process's arguments as bytes: an application's arguments need not be UTF-8.
 enum CallerArguments {
+    /// The bytes of an option's value that the parser decoded as `text`.
+    static func typed(_ text: String, after options: [String]) -> [UInt8] {
+        // Only bytes that are not UTF-8 were changed by decoding.
+        guard text.unicodeScalars.contains("\u{FFFD}") else { return Array(text.utf8) }
+        for word in bytes {
+            if String(decoding: word, as: UTF8.self) == text { return word }
+            for option in options where word.starts(with: option.utf8) {
+                var value = word.dropFirst(option.utf8.count)
+                if value.first == UInt8(ascii: "=") { value.removeFirst() }
+                if String(decoding: value, as: UTF8.self) == text { return Array(value) }
+            }
+        }
+        return Array(text.utf8)
+    }
+
     static var bytes: [[UInt8]] {
         (0..<Int(CommandLine.argc)).compactMap { index in
             CommandLine.unsafeArgv[index].map { word in

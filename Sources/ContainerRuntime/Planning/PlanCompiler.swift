@@ -41,7 +41,15 @@ package struct PlanCompiler: ImagePreparer {
             plan.userID = ids.user
             plan.groupID = ids.group
         }
+        if tree.names(in: "/usr/share/zoneinfo").isEmpty { plan.options.insert(.lacksTimeZones) }
+        if hasNoLocales(tree) { plan.options.insert(.lacksLocales) }
         return plan
+    }
+
+    /// Whether C, POSIX and the C.UTF-8 that glibc brings are all there is. (musl has its own place.)
+    private static func hasNoLocales(_ tree: MergedTree) -> Bool {
+        let others = tree.names(in: "/usr/lib/locale").filter { !["C.utf8", "C.UTF-8"].contains($0) }
+        return others.isEmpty && tree.names(in: "/usr/share/i18n/locales/musl").isEmpty
     }
 }
 

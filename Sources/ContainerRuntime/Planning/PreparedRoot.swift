@@ -30,8 +30,8 @@ package struct PreparedRoot {
         package static func current(home: String) -> Account {
             let uid = getuid()
             let gid = getgid()
-            let name = getpwuid(uid).map { String(cString: $0.pointee.pw_name) } ?? "user\(uid)"
-            let group = getgrgid(gid).map { String(cString: $0.pointee.gr_name) } ?? "group\(gid)"
+            let name = AccountLookup.fields("passwd", uid)?.first ?? "user\(uid)"
+            let group = AccountLookup.fields("group", gid)?.first ?? "group\(gid)"
             return Account(name: name, userID: uid, groupID: gid, groupName: group, home: home)
         }
     }
@@ -55,6 +55,14 @@ package struct PreparedRoot {
         "/.trireme",
     ]
     private static let files = ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/etc/localtime"]
+
+    /// Which of the places that every container needs a finished root has, as they are.
+    package static func mountPoints(in tree: MergedTree) -> [String] {
+        directories.filter {
+            tree.find($0)?.isDirectory == true && tree.find($0, followingLast: false)?.isDirectory == true
+        }
+            + files.filter { tree.find($0, followingLast: false)?.isFile == true }
+    }
 
     package mutating func make() throws(SyscallError) {
         for path in PreparedRoot.directories + homeAndParents { try prepareDirectory(path) }

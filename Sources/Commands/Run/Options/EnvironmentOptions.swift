@@ -1,4 +1,5 @@
 import ArgumentParser
+import ContainerRuntime
 import Diagnostics
 import Glibc
 import LaunchPlan
@@ -6,19 +7,46 @@ import NodeAgent
 
 /// Environment: which variables the application finds.
 struct EnvironmentOptions: ContainerOptionGroup {
-    static let longNames = ["--env", "--clean-env"]
+    static let longNames = ["--env", "--env-file", "--env-from-host", "--clean-env"]
 
-    @Option(name: [.customShort("e"), .long], help: "K=V, or K to pass the caller's.") var env: [String] = []
+    @Option(
+        name: [.customShort("e"), .long], parsing: .unconditionalSingleValue,
+        help: ArgumentHelp("Set a variable, or pass the caller's.", valueName: "k=v|k"))
+    var env: [String] = []
+    @Option(help: ArgumentHelp("Variables from a file, one per line, as docker reads it.", valueName: "file"))
+    var envFile: [String] = []
+    @Option(help: ArgumentHelp("The caller's value wins over the image's; NAME may hold * and ?.", valueName: "name,…"))
+    var envFromHost: [String] = []
     @Flag(help: "Pass nothing of the caller's environment.") var cleanEnv = false
 
     func apply(to plan: inout LaunchPlan, in context: LaunchContext) throws(Diagnostic) {
         if cleanEnv { plan.options.insert(.cleanEnvironment) }
-        for entry in env {
-            if entry.contains("=") {
-                plan.overrides.append(Array(entry.utf8))
-            } else if let value = getenv(entry) {
-                plan.overrides.append(EnvironmentBlock.entry(entry, String(cString: value)))
+        plan.overrides += try entries()
+    }
+
+    /// What was asked for, weakest first: patterns, files, then single variables.
+    func entries() throws(Diagnostic) -> [[UInt8]] {
+        let host = EnvironmentBlock.current()
+        var entries: [[UInt8]] = []
+        for list in envFromHost {
+            for pattern in list.split(separator: ",") {
+                entries += EnvironmentText.matching(String(pattern), in: host)
             }
         }
+        for path in envFile { entries += try EnvironmentText.file(path, host: host) }
+        for text in env {
+            let bytes = CallerArguments.typed(text, after: ["-e", "--env"])
+            guard let first = bytes.first, first != UInt8(ascii: "=") else {
+                throw Diagnostic(
+                    DiagnosticCode("usage"), text, reasons: ["not a variable"],
+                    remedies: ["write -e NAME=VALUE, or -e NAME for the value it has here"])
+            }
+            if bytes.contains(UInt8(ascii: "=")) {
+                entries.append(bytes)
+            } else if let entry = EnvironmentText.entry(bytes, in: host) {
+                entries.append(entry)
+            }
+        }
+        return entries
     }
 }

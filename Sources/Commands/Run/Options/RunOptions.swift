@@ -12,10 +12,12 @@ struct RunOptions: ParsableArguments {
     @OptionGroup(title: "Limits") var limits: LimitOptions
     @OptionGroup(title: "Devices") var devices: DeviceOptions
     @OptionGroup(title: "Process") var process: ProcessOptions
+    @OptionGroup(title: "Explain") var explain: ExplainOptions
 
     static let longNames =
         ParallelOptions.longNames + FileOptions.longNames + EnvironmentOptions.longNames + IsolationOptions.longNames
-        + LimitOptions.longNames + DeviceOptions.longNames + ProcessOptions.longNames + ["--help"]
+        + LimitOptions.longNames + DeviceOptions.longNames + ProcessOptions.longNames
+        + ExplainOptions.longNames + ["--help"]
 
     /// The image's plan with everything typed about the container. Later groups see what earlier ones did.
     func plan(in context: LaunchContext) throws(Diagnostic) -> LaunchPlan {
