@@ -244,7 +244,11 @@ package struct JobStateMachine: Sendable {
 
     private mutating func interrupt(_ now: Int) -> [Effect] {
         defer { lastInterrupt = now }
-        if phase == .ending { return [.stop(graceMilliseconds: 0)] }
+        if phase == .ending {
+            // Nodes that do not answer are not given a long grace any more either.
+            endBy = min(endBy ?? .max, now + Self.teardownMilliseconds)
+            return [.stop(graceMilliseconds: 0)]
+        }
         guard let lastInterrupt, now - lastInterrupt <= Self.interruptWindowMilliseconds else { return [.showState] }
         return end(ExitCode.signal(2), [.announce("cancelled; Ctrl-C again kills at once")], now)
     }
@@ -259,7 +263,7 @@ package struct JobStateMachine: Sendable {
                 reasons: [
                     "\(missing.count) of \(nodeCount) nodes did not join within \(setup.joinTimeoutMilliseconds / 1000) s"
                 ],
-                remedies: ["srun -w \(HostList(missing).description) hostname", "--join-timeout SECONDS waits longer"])
+                remedies: setup.advice.whenUnreached + ["--join-timeout SECONDS waits longer"])
             return end(ExitCode.ownFailure, [.report(diagnostic)], now)
         case .running:
             if let suspect, now >= suspect.until { return blame(suspect.rank, suspect.status, now) }
