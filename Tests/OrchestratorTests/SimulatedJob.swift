@@ -36,6 +36,8 @@ struct SimulatedJob {
         var isCut = false
         var isStopping = false
         var hasEnded = false
+        /// Its last word never comes, though it answers heartbeats: a process in an endless system call.
+        var isStuck = false
         var running: Set<Int> = []
         /// The time of the last message each way: a connection keeps order.
         var lastToLeader = 0
@@ -90,6 +92,7 @@ struct SimulatedJob {
             let time = Int.random(in: 0...40_000, using: &random)
             queue.add(chance(2) ? .agentDies(node: node) : .cut(node: node), at: time)
         }
+        if chance(5) { nodes[victim].isStuck = true }
         if chance(6) { queue.add(.leaderDies, at: Int.random(in: 0...40_000, using: &random)) }
         if chance(4) {
             let time = Int.random(in: 0...40_000, using: &random)
@@ -272,7 +275,7 @@ struct SimulatedJob {
         for rank in nodes[node].running.sorted() { sendToLeader(node, .rankExited(rank: rank, .signaled(9))) }
         nodes[node].running = []
         nodes[node].hasEnded = true
-        sendToLeader(node, .agentEmpty(node: node, unkillable: 0))
+        if !nodes[node].isStuck { sendToLeader(node, .agentEmpty(node: node, unkillable: 0)) }
     }
 
     /// Killed: its guard kills the ranks, its connection closes.
