@@ -21,7 +21,7 @@ import Testing
             #expect(run(seed) == [])
             return
         }
-        let count: UInt64 = Self.environment["TRIREME_TEST_FULL"] == nil ? 400 : 10_000
+        let count: UInt64 = Self.environment["TRIREME_TEST_FULL"] == nil ? 150 : 10_000
         var broken: [String] = []
         for seed in 0..<count where broken.count < 5 { broken += run(seed) }
         #expect(broken == [])
