@@ -122,6 +122,15 @@ package struct ImageStore: Sendable {
 
     func failure(_ error: SyscallError) -> Diagnostic {
         if error.errno == ENOSPC || error.errno == EDQUOT { return noSpace(needBytes: nil, reason: error.sentence) }
+        if error.call.text == "flock", [ENOLCK, ENOSYS, EOPNOTSUPP].contains(error.errno) {
+            return Diagnostic(
+                DiagnosticCode("store-unusable"), layout.root,
+                reasons: [error.sentence, "its file system gives no locks, so two commands could not share it"],
+                remedies: [
+                    "set TRIREME_STORE to a directory on another file system",
+                    "Lustre: mount it with 'flock'; NFS: without 'nolock'",
+                ])
+        }
         let remedies =
             error.errno == EACCES || error.errno == EROFS
             ? ["set TRIREME_STORE to a directory you can write to"] : []

@@ -325,6 +325,7 @@ final class StagedLoad {
         do throws(SyscallError) {
             try Files.write(Array(record), to: stagedImage + "/record.json")
             try Files.write(plans[0].bytes, to: stagedImage + "/plan")
+            if !stagedLayers.isEmpty { try StoreSync.flush(staging.path) }
             let lock = try StoreLock(layout)
             guard try moveContent(digest) else { return nil }
             for (name, bytes) in plans where try store.point(name, at: digest, bytes, staging, holding: lock) {

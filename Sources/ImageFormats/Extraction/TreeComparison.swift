@@ -49,6 +49,8 @@ package struct TreeComparison {
         _ name: [UInt8], _ was: stat, _ now: stat, _ a: Int32, _ b: Int32, _ path: String
     ) throws(SyscallError) {
         guard was.st_mode & S_IFMT == now.st_mode & S_IFMT else { return note(path, "is another kind of file") }
+        // A whiteout is a mark: that it is there says all.
+        if was.isWhiteout, now.isWhiteout { return }
         if was.st_mode != now.st_mode { note(path, "mode \(octal(now.st_mode)), should be \(octal(was.st_mode))") }
         if was.st_mtim.tv_sec != now.st_mtim.tv_sec { note(path, "its modification time changed") }
         if was.isLink, try target(name, in: a) != target(name, in: b) { return note(path, "its target changed") }
