@@ -15,7 +15,7 @@ package enum DiagnosticCatalogue {
 
     package static func entry(for code: String) -> Entry? { entries.first { $0.code == code } }
 
-    package static let entries: [Entry] = general + jobs + files
+    package static let entries: [Entry] = general + jobs + files + hull
 
     private static let general: [Entry] = [
         Entry(
