@@ -107,6 +107,7 @@ let package = Package(
             name: "EntryProbe", dependencies: ["ContainerLaunch"], path: "Tests/EntryProbe", swiftSettings: strict),
         tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan"]),
         tests("IntegrationTests", ["LaunchPlan"]),
+        tests("EscapeTests", ["LaunchPlan"]),  // attempts to get out of a container
         tests("OCIModelTests", ["OCIModel"]),
         tests("JobModelTests", ["JobModel"]),
         tests("ResourceManagersTests", ["ResourceManagers", "JobModel", "Diagnostics"]),

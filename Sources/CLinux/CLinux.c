@@ -100,6 +100,12 @@ int linux_status_signaled(int status) { return WIFSIGNALED(status); }
 int linux_status_signal(int status) { return WTERMSIG(status); }
 int linux_status_stopped(int status) { return WIFSTOPPED(status); }
 
+int linux_capset(uint64_t capabilities) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2] = {{(uint32_t)capabilities, (uint32_t)capabilities, 0},
+                                             {(uint32_t)(capabilities >> 32), (uint32_t)(capabilities >> 32), 0}};
+    return (int)syscall(SYS_capset, &header, data);
+}
 int linux_capset_none(void) {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct data[2];

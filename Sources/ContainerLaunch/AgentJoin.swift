@@ -34,6 +34,9 @@ func joinAgent(_ key: CString) throws(LaunchFailure) {
 
 /// Enters the user and mount namespaces of the process behind `pidfd`; its root becomes ours. setns(2)
 package func joinContainer(of pidfd: Int32) throws(LaunchFailure) {
+    // Until execve(2) this process is trireme in sight of the container's: /proc/PID/exe and
+    // its descriptors must not be theirs. Executing the application sets it back.
+    _ = linux_prctl(ProcessControl.setDumpable, 0, 0, 0, 0)
     guard linux_setns(pidfd, CloneFlags.newUser | CloneFlags.newMount) == 0 else {
         throw LaunchFailure(.joinAgent, "setns")
     }

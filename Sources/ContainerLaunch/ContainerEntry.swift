@@ -32,6 +32,11 @@ struct PlanFacts {
     /// At most; a plan's bind may hold several.
     var mountCount = 0
     var overlay: CString?
+    var unshare: UInt32 = 0
+    var hostName: CString?
+    var uidMap: CString?
+    var gidMap: CString?
+    var keptDescriptors: UInt32?
     var entrypointCount = 0
     var commandCount = 0
 
@@ -47,6 +52,11 @@ struct PlanFacts {
             case .mountDestination, .fileDestination: mountCount += 1
             case .bind: mountCount += BindText.bound(record.cString)
             case .overlay: overlay = record.cString
+            case .unshare: unshare = record.number
+            case .hostName: hostName = record.cString
+            case .uidMap: uidMap = record.cString
+            case .gidMap: gidMap = record.cString
+            case .keptDescriptors: keptDescriptors = record.number
             case .entrypoint: entrypointCount += 1
             case .command: commandCount += 1
             default: break
@@ -68,12 +78,21 @@ struct ContainerEntry {
 
     /// Does every step; returns inside the container, without privileges, in its start directory.
     func enter() throws(LaunchFailure) {
+        closeDescriptors()
         let identity = Identity()
-        let directory = currentDirectory()
+        let directory = isIsolated ? nil : currentDirectory()
         var mounts = try MountList(self, identity: identity, directory: directory)
-        try identity.createNamespaces()
-        let shown = try shownIdentity(identity)
-        try identity.map(toUID: shown.uid, gid: shown.gid)
+        if let uidMap = facts.uidMap, let gidMap = facts.gidMap {
+            let helper = try IdentityHelper(uidMap, gidMap)
+            try identity.createNamespaces(namespaces)
+            try helper.map()
+        } else {
+            try identity.createNamespaces(namespaces)
+            let shown = try shownIdentity(identity)
+            try identity.map(toUID: shown.uid, gid: shown.gid)
+        }
+        try furnishNamespaces()
+        if namespaces & CloneFlags.newPID != 0 { try enterProcessNamespace(filters: filtersCalls) }
         try mounts.openSources()
         let needsUpper =
             options.contains(.writable) || facts.overlay != nil || mounts.needsUpperLayer
@@ -84,12 +103,20 @@ struct ContainerEntry {
         try root.pivot()
         try mounts.attachAll(hasUpperLayer: needsUpper)
         try enterStartDirectory(directory, makesMissing: needsUpper, mounts)
+        try mask(identity)
         if needsUpper, !options.contains(.writable), facts.overlay == nil { try root.seal() }
-        try dropPrivileges()
+        try dropPrivileges(keeping: keptCapabilities, filters: filtersCalls)
+        if namespaces & CloneFlags.newPID != 0 { try startFirstProcess() }
     }
+
+    var filtersCalls: Bool { !options.contains(.withoutFilter) }
+
+    /// With `--fakeroot`, those over the caller's own ids that package managers use.
+    private var keptCapabilities: UInt64 { options.contains(.fakeRoot) ? Capabilities.packageManagement : 0 }
 
     /// The caller, or with `--user image` the image's USER: root when it names none, as docker has it.
     private func shownIdentity(_ identity: Identity) throws(LaunchFailure) -> (uid: UInt32, gid: UInt32) {
+        if options.contains(.fakeRoot) { return (0, 0) }
         guard options.contains(.imageUser) else { return (identity.callerUID, identity.callerGID) }
         guard let user = facts.user, user[0] != 0 else { return (0, 0) }
         guard let uid = facts.userID else {

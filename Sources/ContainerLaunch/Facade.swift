@@ -56,7 +56,7 @@ package func composedEnvironment(
 
 /// One thing that a launch would show in the container's root, in the order in which it is attached.
 package struct ShownMount: Sendable {
-    package enum Kind: Sendable { case bind, temporary, stack, file }
+    package enum Kind: Sendable { case bind, temporary, stack, file, fileSystem, link }
     package var kind: Kind
     package var source: [UInt8]
     package var destination: [UInt8]
@@ -92,6 +92,8 @@ package func shownMounts(
             case .temporary: .temporary
             case .stack: .stack
             case .file: .file
+            case .fileSystem: .fileSystem
+            case .link: .link
             }
         return ShownMount(
             kind: kind, source: copy(request.source), destination: copy(request.destination),

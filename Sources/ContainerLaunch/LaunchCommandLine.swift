@@ -102,6 +102,10 @@ struct LaunchCommandLine {
         } else if let value = value(of: "tmp", word) {
             guard isEqual(value, "private") else { return isEqual(value, "host") }
             return set(.privateTemporary)
+        } else if let value = value(of: "seccomp", word) {
+            if isEqual(value, "default") { return true }
+            guard isEqual(value, "off") else { return false }
+            return set(.withoutFilter)
         } else if let value = value(of: "join-agent", word) {
             agentKey = value
         } else if let value = value(of: "plan-fd", word) {

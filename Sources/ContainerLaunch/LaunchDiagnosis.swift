@@ -97,6 +97,12 @@ package struct LaunchDiagnosis {
             Words(
                 code: "root-refused", subject: image, reason: "cannot make the root read-only",
                 hint: "trireme doctor")
+        case .maskSystem:
+            Words(code: "mask-refused", reason: "cannot be covered or made read-only", hint: "trireme doctor")
+        case .filterCalls:
+            Words(
+                code: "seccomp-refused", reason: "the kernel takes no filter of system calls",
+                hint: "--seccomp off runs without it (trireme explain seccomp-refused)")
         case .enterDirectory:
             Words(
                 code: "workdir-missing", reason: "cannot start in this directory of the container",

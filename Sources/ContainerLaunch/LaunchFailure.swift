@@ -15,9 +15,11 @@ package enum LaunchStep: UInt8, Sendable {
     case makeMountPoint
     case attachMount
     case writeFile
+    case maskSystem
     case sealRoot
     case enterDirectory
     case dropPrivileges
+    case filterCalls
     case findCommand
     case execute
     case handOver

@@ -50,7 +50,7 @@ package enum Launcher {
             let directory = currentDirectory()
             try joinAgent(key)
             try entry.enterStartDirectory(directory, makesMissing: false, MountList(capacity: 0))
-            try dropPrivileges()
+            try dropPrivileges(filters: entry.filtersCalls)
         } else {
             try entry.enter()
         }

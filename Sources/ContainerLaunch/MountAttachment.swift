@@ -17,6 +17,11 @@ extension MountList {
                 try attach(requests[index], ownDevices)
                 try ownDevices.add(requests[index])
             case .file: try attachFile(requests[index], ownDevices)
+            case .fileSystem: try attach(requests[index], ownDevices)
+            case .link:
+                guard symlink(requests[index].source, requests[index].destination) == 0 || errno == EEXIST else {
+                    throw LaunchFailure(.attachMount, requests[index].destination)
+                }
             }
         }
     }

@@ -15,7 +15,7 @@ extension MountList {
             index += 1
         }
         if let site { bindCount += BindText.bound(site) }
-        self.init(capacity: 20 + entry.facts.mountCount + bindCount)
+        self.init(capacity: 36 + entry.facts.mountCount + bindCount)
         var planned = MountList(capacity: entry.facts.mountCount + bindCount + 1)
         if let site, site[0] != 0 { try planned.append(BindText(site, in: directory, from: .environment)) }
         try planned.appendPlanned(entry.plan, directory)
@@ -26,7 +26,7 @@ extension MountList {
         }
         planned.orderByDepth(from: 0)
 
-        appendSystem(entry.options)
+        appendSystem(entry.options, entry.namespaces)
         appendHostFiles(entry, identity, besides: planned)
         if !entry.options.contains(.noHome) {
             appendHome(entry.host)
@@ -41,10 +41,8 @@ extension MountList {
         while let request = try binds.next() { append(request) }
     }
 
-    private mutating func appendSystem(_ options: LaunchPlan.Options) {
-        append(MountRequest(source: c("/proc"), destination: c("/proc")))
-        append(MountRequest(source: c("/sys"), destination: c("/sys")))
-        append(MountRequest(source: c("/dev"), destination: c("/dev")))
+    private mutating func appendSystem(_ options: LaunchPlan.Options, _ namespaces: Int32) {
+        appendKernelFileSystems(options, namespaces)
         guard options.contains(.privateTemporary) else {
             append(MountRequest(source: c("/tmp"), destination: c("/tmp")))
             return

@@ -5,7 +5,7 @@ import LinuxSystem
 
 /// One thing that will appear in the container's root.
 struct MountRequest {
-    enum Kind { case bind, temporary, stack, file }
+    enum Kind { case bind, temporary, stack, file, fileSystem, link }
     /// Who asked: decides what a missing source or destination means.
     enum Origin { case standard, plan, user }
 
@@ -93,7 +93,8 @@ struct MountList {
             case .bind: if try !request.openBind() { continue }
             case .temporary: try request.openTemporary()
             case .stack: try request.openStack()
-            case .file: break
+            case .fileSystem: try request.openFileSystem()
+            case .file, .link: break
             }
             requests[kept] = request
             kept += 1

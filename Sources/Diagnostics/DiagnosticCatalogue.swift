@@ -20,6 +20,7 @@ package enum DiagnosticCatalogue {
         jobs,
         images,
         files,
+        hull,
     ].flatMap { $0 }
 
     private static let general: [Entry] = [

@@ -28,6 +28,11 @@ extension LaunchPlan {
         }
         try encoder.addAll(.bind, binds)
         if !overlay.isEmpty { try encoder.add(.overlay, overlay) }
+        if unshare != 0 { try encoder.add(.unshare, unshare) }
+        if !hostName.isEmpty { try encoder.add(.hostName, hostName) }
+        if !uidMap.isEmpty { try encoder.add(.uidMap, uidMap) }
+        if !gidMap.isEmpty { try encoder.add(.gidMap, gidMap) }
+        if let keptDescriptors { try encoder.add(.keptDescriptors, keptDescriptors) }
         return try encoder.finished()
     }
 
@@ -71,6 +76,11 @@ extension LaunchPlan {
         case .fileContent: files[files.count - 1].content = Array(record.payload)
         case .bind: binds.append(Array(record.payload))
         case .overlay: overlay = Array(record.payload)
+        case .unshare: unshare = record.number
+        case .hostName: hostName = Array(record.payload)
+        case .uidMap: uidMap = Array(record.payload)
+        case .gidMap: gidMap = Array(record.payload)
+        case .keptDescriptors: keptDescriptors = record.number
         }
     }
 

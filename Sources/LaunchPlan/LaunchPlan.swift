@@ -43,6 +43,15 @@ package struct LaunchPlan: Equatable, Sendable {
     package var binds: [[UInt8]] = []
     /// A directory that keeps what is written to the root; empty for none.
     package var overlay: [UInt8] = []
+    /// Namespaces of its own besides user and mount: CLONE_NEW* bits (linux/sched.h).
+    package var unshare: UInt32 = 0
+    /// The name of the container's machine; needs the UTS namespace. Empty for the host's.
+    package var hostName: [UInt8] = []
+    /// `INSIDE OUTSIDE COUNT …` for newuidmap(1) and newgidmap(1); empty: one id, mapped by ourselves.
+    package var uidMap: [UInt8] = []
+    package var gidMap: [UInt8] = []
+    /// How many descriptors from 3 on reach the application; nil: all that are no directories.
+    package var keptDescriptors: UInt32?
     package var options: Options = []
 
     package init() {}
@@ -106,5 +115,13 @@ package struct LaunchPlan: Equatable, Sendable {
         package static let lacksTimeZones = Options(rawValue: 0x20)
         /// Image fact: it has no locales but C and POSIX.
         package static let lacksLocales = Options(rawValue: 0x40)
+        /// The container starts without our filter of system calls.
+        package static let withoutFilter = Options(rawValue: 0x100)
+        /// Nothing of the host's files: system directories are made anew or masked.
+        package static let isolated = Options(rawValue: 0x200)
+        /// uid 0 is shown inside, with the capabilities that package managers need over the own ids.
+        package static let fakeRoot = Options(rawValue: 0x400)
+        /// A /dev with the harmless devices only.
+        package static let minimalDevices = Options(rawValue: 0x800)
     }
 }

@@ -37,9 +37,18 @@ package enum LaunchPlanTag: UInt16, CaseIterable {
     case bind = 21
     case overlay = 22
 
+    /// Namespaces besides user and mount (u32 of CLONE_NEW*).
+    case unshare = 27
+    case hostName = 28
+    /// Arguments of newuidmap(1) and newgidmap(1) after the pid, between spaces.
+    case uidMap = 29
+    case gidMap = 30
+    /// How many descriptors from 3 on the application keeps (u32); all when absent.
+    case keptDescriptors = 31
+
     package var isNumber: Bool {
         switch self {
-        case .userID, .groupID, .preparedForUID, .options, .mountFlags: true
+        case .userID, .groupID, .preparedForUID, .options, .mountFlags, .unshare, .keptDescriptors: true
         default: false
         }
     }

@@ -69,6 +69,7 @@ package enum ProcessControl {
     package static let setDumpable: Int32 = 4
     package static let setName: Int32 = 15
     package static let capabilityBoundingDrop: Int32 = 24
+    package static let setSecureBits: Int32 = 28
     package static let setChildSubreaper: Int32 = 36
     package static let setNoNewPrivileges: Int32 = 38
     package static let capabilityAmbient: Int32 = 47

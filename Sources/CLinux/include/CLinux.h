@@ -40,6 +40,8 @@ int linux_status_stopped(int status);
 // Capabilities and seccomp.
 /// Clears permitted, effective and inheritable of the calling thread (capset(2)).
 int linux_capset_none(void);
+/// capset(2): permitted and effective are `capabilities`, inheritable is empty.
+int linux_capset(uint64_t capabilities);
 /// `filter` is an array of `count` struct sock_filter (seccomp(2)).
 int linux_seccomp_filter(const void *filter, unsigned short count);
 int linux_seccomp_filter_flags(const void *filter, unsigned short count, unsigned flags);

@@ -142,6 +142,7 @@ struct MPILaunch {
         }
         let name = container.image.name
         var command = [program, "exec", "--join-agent", key]
+        if container.plan.options.contains(.withoutFilter) { command += ["--seccomp", "off"] }
         for entry in container.overrides { command += ["-e", String(decoding: entry, as: UTF8.self)] }
         // Slurm's PMIx server keeps its shared-memory store in a directory the container does not show.
         command += ["-e", "PMIX_MCA_gds=hash"]

@@ -98,6 +98,8 @@ struct PlanReport {
             let source: [UInt8] =
                 switch mount.kind {
                 case .bind: Self.quoted(mount.source)
+                case .fileSystem: Array("new ".utf8) + mount.source
+                case .link: Array("link to ".utf8) + mount.source
                 case .temporary: Array("tmpfs".utf8) + (mount.source.isEmpty ? [] : [0x20] + mount.source)
                 case .stack: Array("image layers ".utf8) + mount.source
                 case .file: Array("a file made for this container".utf8)
