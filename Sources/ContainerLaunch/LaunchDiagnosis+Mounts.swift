@@ -20,6 +20,10 @@ extension LaunchDiagnosis {
         case ENOTDIR:
             words.reason = "a directory can only be mounted on a directory, a file on a file"
             words.hint = "choose a destination of the same kind as the source"
+        case EOVERFLOW:
+            words.reason = "the image's directory there belongs to someone else, and nothing can be made in it"
+            words.namesErrno = false
+            words.hint = "choose a destination elsewhere, or load the image into a store of your own"
         case ENOSPC, EDQUOT, EROFS: words = fullWords
         default: break
         }

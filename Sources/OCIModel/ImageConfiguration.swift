@@ -9,6 +9,9 @@ package struct ImageConfiguration: Codable, Sendable {
     package var rootFileSystem: RootFileSystem?
     package var history: [Step]?
 
+    /// Of an image whose author recorded nothing.
+    package init() {}
+
     enum CodingKeys: String, CodingKey {
         case created, author, architecture, variant, config, history
         case operatingSystem = "os"
