@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build try test test-full images images-full store bench fmt check clean install
+.PHONY: help build try test test-full images images-full store bench fuzz fmt check clean install
 # One step at a time: each uses all cores itself.
 .NOTPARALLEL:
 
@@ -55,8 +55,17 @@ bench: build images ## speed and memory against other tools, in the same run
 	@Scripts/install-dependencies --bench
 	@Benchmarks/run $(BIN) $(IMAGES)
 
+FUZZ_SECONDS ?= 60
+fuzz: ## the fuzzers of Fuzz/, each for FUZZ_SECONDS (60)
+	@for fuzzer in PlanFuzzer CommandLineFuzzer; do \
+	  swift build --package-path Fuzz --scratch-path .build/fuzz -c release --product $$fuzzer; \
+	  mkdir -p .try/fuzz/$$fuzzer; \
+	  .build/fuzz/release/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 \
+	    -artifact_prefix=.try/fuzz/ .try/fuzz/$$fuzzer 2>&1 | tail -n 8; \
+	done
+
 fmt: ## formats the sources
-	swift format --in-place --recursive --parallel Package.swift Sources Tests
+	swift format --in-place --recursive --parallel Package.swift Sources Tests Fuzz/Package.swift Fuzz/Sources/PlanFuzzer Fuzz/Sources/CommandLineFuzzer
 
 check: ## format, the tree's own rules, shell scripts
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests

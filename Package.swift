@@ -53,6 +53,8 @@ let package = Package(
         target("ImageFormats", ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics"]),  // tar, archives
         target("ResourceManagers", ["JobModel", "Diagnostics", "LinuxSystem"]),  // allocations: Slurm, this machine
 
+        target("ProcessManagement"),  // PMI-1 and PMI-2 for ranks: wire engines without sockets
+
         // L3
         target(
             "ImageStore",  // an OCI layout, unpacked layers, a ready plan per image
@@ -65,7 +67,10 @@ let package = Package(
             ["ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics"]),
         target(
             "NodeAgent",  // what one node does for a job, and the wire to its leader
-            ["ContainerLaunch", "LaunchPlan", "JobModel", "LinuxSystem", "CLinux", "Diagnostics", crypto]),
+            [
+                "ContainerLaunch", "LaunchPlan", "JobModel", "ProcessManagement", "LinuxSystem", "CLinux",
+                "Diagnostics", crypto,
+            ]),
         target(
             "VirtualCluster",  // nodes, bridge, real Slurm on one machine, without root
             ["ImageStore", "LaunchPlan", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"]),
@@ -106,6 +111,7 @@ let package = Package(
         tests("OCIModelTests", ["OCIModel"]),
         tests("JobModelTests", ["JobModel"]),
         tests("ResourceManagersTests", ["ResourceManagers", "JobModel", "Diagnostics"]),
+        tests("ProcessManagementTests", ["ProcessManagement"]),
         tests("OrchestratorTests", ["Orchestrator", "JobModel", "Diagnostics"]),
         tests("NodeAgentTests", ["NodeAgent", "JobModel", "LinuxSystem", "CLinux"]),
         tests("ImageFormatsTests", ["ImageFormats", "LinuxSystem", "CLinux"]),

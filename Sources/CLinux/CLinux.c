@@ -155,6 +155,8 @@ int linux_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, ui
 int linux_pipe2(int ends[2], int flags) { return pipe2(ends, flags); }
 int linux_memfd_create(const char *name, unsigned flags) { return memfd_create(name, flags); }
 int linux_add_seals(int fd, int seals) { return fcntl(fd, F_ADD_SEALS, seals); }
+int linux_syncfs(int fd) { return syncfs(fd); }
+
 int linux_renameat2(int from, const char *from_path, int to, const char *to_path, unsigned flags) {
     return renameat2(from, from_path, to, to_path, flags);
 }

@@ -10,9 +10,9 @@ package struct TriremeCommand: ParsableCommand {
         abstract: "Containers on HPC machines: run, images, jobs and virtual clusters, without root.",
         version: "trireme " + triremeVersion,
         subcommands: [
-            RunCommand.self, ExecCommand.self, ShellCommand.self, ImageCommand.self, ImageLoad.self,
+            RunCommand.self, ExecCommand.self, ShellCommand.self, ImageCommand.self, ImageLoad.self, ImageSave.self,
             ImagesShortcut.self, RemoveImageShortcut.self,
-            ClusterCommand.self, DoctorCommand.self, ExplainCommand.self,
+            ClusterCommand.self, AllocCommand.self, DoctorCommand.self, ExplainCommand.self,
         ])
 
     package init() {}

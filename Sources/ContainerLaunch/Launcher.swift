@@ -22,13 +22,13 @@ package enum Launcher {
     private static func launch(
         _ line: LaunchCommandLine, _ arguments: CStringVector, _ host: UnsafePointer<UnsafeMutablePointer<CChar>?>
     ) throws(LaunchFailure) -> LaunchFailure {
-        let store = StoreLookup(environment: host)
+        var store = StoreLookup(environment: host)
         let bytes: UnsafeRawBufferPointer
         if line.planDescriptor >= 0 {
             bytes = try planBytes(from: line.planDescriptor, c("--plan-fd"))
             close(line.planDescriptor)
         } else {
-            guard let path = store.planPath(line.image), let found = try planBytes(at: path) else {
+            guard let found = try store.findPlan(line.image) else {
                 return handOver(arguments, host)
             }
             bytes = found

@@ -4,7 +4,10 @@ import LaunchPlan
 /// Where the store is and which plan a typed name means, on C strings; the same rules as
 /// `SiteConfiguration.Locations` and the store's own names (`plans/<name>`).
 struct StoreLookup {
-    let root: CString
+    /// The store looked in now.
+    private(set) var root: CString
+    /// What follows it in `TRIREME_STORE`; stores of a site, only read.
+    private var rest: CString?
 
     /// `TRIREME_STORE`, else `$XDG_DATA_HOME/trireme/store`, else `~/.local/share/trireme/store`.
     init(environment: UnsafePointer<UnsafeMutablePointer<CChar>?>) {
@@ -12,13 +15,40 @@ struct StoreLookup {
             ContainerEnvironment.find(c(name), name.utf8CodeUnitCount, in: environment)
                 .map { $0 + name.utf8CodeUnitCount + 1 }.flatMap { $0[0] == 0 ? nil : $0 }
         }
-        if let store = value("TRIREME_STORE") {
-            root = store
+        if let stores = value("TRIREME_STORE"), let first = StoreLookup.first(of: stores) {
+            root = first.path
+            rest = first.rest
         } else if let data = value("XDG_DATA_HOME") {
             root = joined(data, "/trireme/store")
         } else {
             root = joined(value("HOME") ?? c("/"), "/.local/share/trireme/store")
         }
+    }
+
+    /// The first path of a list separated by colons, empty ones passed over, and what follows it.
+    private static func first(of list: CString) -> (path: CString, rest: CString?)? {
+        var start = list
+        while start[0] == colon { start += 1 }
+        guard start[0] != 0 else { return nil }
+        guard let end = strchr(start, Int32(colon)) else { return (start, nil) }
+        let length = UnsafePointer(end) - start
+        var path = ByteBuffer(capacity: length + 1)
+        for at in 0..<length { path.append(start[at]) }
+        return (path.cString, UnsafePointer(end) + 1)
+    }
+
+    /// The plan that `image` names, in the first store that has one, which becomes `root`; nil as `planPath`.
+    mutating func findPlan(_ image: CString) throws(LaunchFailure) -> UnsafeRawBufferPointer? {
+        let own = root
+        while true {
+            guard let path = planPath(image) else { return nil }
+            if let bytes = try planBytes(at: path) { return bytes }
+            guard let list = rest, let next = StoreLookup.first(of: list) else { break }
+            root = next.path
+            rest = next.rest
+        }
+        root = own
+        return nil
     }
 
     /// The file of the plan that `image` names, nil for what is not a name in the store

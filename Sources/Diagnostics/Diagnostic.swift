@@ -41,7 +41,24 @@ extension Diagnostic {
         var text = "\(program): " + ([subject] + reasons).filter { !$0.isEmpty }.joined(separator: ": ")
         text += " [\(code.rawValue)]\n"
         for remedy in remedies { text += "  hint: \(remedy)\n" }
-        return text
+        return Diagnostic.harmless(text)
+    }
+}
+
+extension Diagnostic {
+    /// `text` without control characters but newlines: what an image or a server said must not move the cursor.
+    package static func harmless(_ text: String) -> String {
+        func isControl(_ value: UInt32) -> Bool { (value < 32 && value != 10) || (127...159).contains(value) }
+        guard text.unicodeScalars.contains(where: { isControl($0.value) }) else { return text }
+        var result = String.UnicodeScalarView()
+        for scalar in text.unicodeScalars {
+            if isControl(scalar.value) {
+                result.append(contentsOf: ("\\x" + String(scalar.value + 256, radix: 16).dropFirst()).unicodeScalars)
+            } else {
+                result.append(scalar)
+            }
+        }
+        return String(result)
     }
 }
 

@@ -20,6 +20,9 @@ extension DiagnosticCatalogue {
             "allocation-unreadable", "the scheduler's variables about this job do not make sense",
             "Compare SLURM_JOB_NODELIST and SLURM_TASKS_PER_NODE with 'scontrol show job $SLURM_JOB_ID'."),
         Entry(
+            "hostfile-unreadable", "the host file cannot be read or has a line that is none",
+            "A line is HOST, HOST:SLOTS or HOST slots=SLOTS; '#' begins a comment."),
+        Entry(
             "too-few-nodes", "the allocation has fewer nodes than the job asks for",
             "Ask for more with salloc -N, or use -N."),
         Entry(

@@ -15,7 +15,13 @@ package enum DiagnosticCatalogue {
 
     package static func entry(for code: String) -> Entry? { entries.first { $0.code == code } }
 
-    package static let entries: [Entry] = general + jobs + files + hull
+    package static let entries: [Entry] = [
+        general,
+        jobs,
+        images,
+        files,
+        hull,
+    ].flatMap { $0 }
 
     private static let general: [Entry] = [
         Entry(

@@ -37,7 +37,7 @@ package struct ArchiveFault: Error, Equatable, Sendable {
     package static func printable(_ bytes: [UInt8]) -> String {
         var text = ""
         for character in String(decoding: bytes.prefix(512), as: UTF8.self).unicodeScalars {
-            if character.value < 32 || character.value == 127 {
+            if character.value < 32 || (127...159).contains(character.value) {
                 text += "\\x" + String(character.value + 256, radix: 16).dropFirst()
             } else {
                 text.unicodeScalars.append(character)

@@ -4,25 +4,22 @@ import ImageFormats
 import LinuxSystem
 import OCIModel
 
-/// An image as an archive describes it, before its layers are read.
-struct ArchivedImage {
-    /// Empty when the archive gives none.
-    var names: [ImageReference]
-    /// Nil in a docker-archive: the manifest is made when the layers' digests are known.
-    var manifest: (bytes: [UInt8], descriptor: Descriptor)?
-    var configurationBytes: [UInt8]
-    var configurationDigest: Digest
-    var configuration: ImageConfiguration
-    /// Lowest first.
-    var layers: [ArchivedLayer]
-}
-
-/// The members of an image archive: a seekable tar file, its names indexed, its JSON read.
+/// The members of an image archive, a seekable tar file or a directory: its names indexed, its JSON read.
 struct ArchiveContents {
     let descriptor: Int32
+    private let isDirectory: Bool
     private var members: [String: Member] = [:]
+    private let described = Described()
+
+    private final class Described {
+        var count = 0
+        /// Files of a directory, open while this is used.
+        var files: [String: Member] = [:]
+        deinit { for file in files.values { close(file.descriptor) } }
+    }
 
     struct Member {
+        var descriptor: Int32
         var offset: Int64
         var length: Int64
         /// Of a symbolic link, relative to its directory.
@@ -31,34 +28,47 @@ struct ArchiveContents {
 
     private enum Limit {
         static let members = 100_000
+        /// Open files of a directory.
+        static let files = 4000
         /// A manifest, index or configuration.
         static let json: Int64 = 8 << 20
+        /// A member's name; longer ones are never looked up.
+        static let name = 4096
+        /// Images, names and manifests together; an index may list the same large manifest over and over.
+        static let descriptions = 2000
         static let links = 8
         static let indexDepth = 4
         static let layers = 500
     }
 
+    /// The files below an open directory, links followed inside it only.
+    init(directory: Int32) {
+        descriptor = directory
+        isDirectory = true
+    }
+
     init(_ descriptor: Int32, length: Int64) throws(ArchiveFault) {
         self.descriptor = descriptor
+        isDirectory = false
         let reader = TarReader(BufferedChunks(FileRange(descriptor, length: length), bytes: 16 << 10))
         while let entry = try reader.next() {
             guard members.count < Limit.members else {
                 throw ArchiveFault(.limit, "too many members for an image archive")
             }
             // A member whose name leads outside is never looked up, so it does no harm.
-            guard let path = try? EntryPath(entry.path) else { continue }
+            guard entry.path.count <= Limit.name, let path = try? EntryPath(entry.path) else { continue }
             let name = String(decoding: path.full, as: UTF8.self)
             switch entry.kind {
             case .file:
                 guard entry.segments == nil else { continue }
-                guard reader.position + entry.storedBytes <= length else {
+                guard entry.storedBytes <= length - reader.position else {
                     throw ArchiveFault(.corrupt, entry: entry.path, "truncated: the archive ends in the middle of it")
                 }
-                members[name] = Member(offset: reader.position, length: entry.storedBytes)
+                members[name] = Member(descriptor: descriptor, offset: reader.position, length: entry.storedBytes)
             case .symbolicLink, .hardLink:
                 var link = String(decoding: entry.linkTarget, as: UTF8.self)
                 if entry.kind == .hardLink { link = "/" + link }
-                members[name] = Member(offset: 0, length: 0, link: link)
+                members[name] = Member(descriptor: descriptor, offset: 0, length: 0, link: link)
             default: break
             }
         }
@@ -66,6 +76,7 @@ struct ArchiveContents {
 
     /// Finds `name`, links followed inside the archive.
     private func member(_ name: String) throws(ArchiveFault) -> (name: String, member: Member)? {
+        if isDirectory { return try file(name).map { (name, $0) } }
         var name = name
         for _ in 0..<Limit.links {
             guard let member = members[name] else { return nil }
@@ -77,14 +88,37 @@ struct ArchiveContents {
         throw ArchiveFault(.hostile, entry: Array(name.utf8), "too many levels of symbolic links")
     }
 
+    private func file(_ name: String) throws(ArchiveFault) -> Member? {
+        if let known = described.files[name] { return known }
+        guard described.files.count < Limit.files else { throw ArchiveFault(.limit, "too many files in one layout") }
+        let raw = DirectoryTree.open(
+            Array(name.utf8), below: descriptor, flags: UInt64(O_RDONLY | O_NONBLOCK | O_CLOEXEC))
+        guard raw >= 0 else {
+            if errno == ENOENT || errno == ENOTDIR { return nil }
+            throw ArchiveFault(SyscallError("open", name), entry: Array(name.utf8))
+        }
+        var status = stat()
+        guard fstat(raw, &status) == 0, status.isFile else {
+            close(raw)
+            throw ArchiveFault(.hostile, entry: Array(name.utf8), "not a regular file")
+        }
+        let member = Member(descriptor: raw, offset: 0, length: Int64(status.st_size))
+        described.files[name] = member
+        return member
+    }
+
     private func bytes(_ name: String) throws(ArchiveFault) -> [UInt8]? {
+        described.count += 1
+        guard described.count <= Limit.descriptions else {
+            throw ArchiveFault(.limit, "more than \(Limit.descriptions) images and manifests in one archive")
+        }
         guard let (_, member) = try member(name) else { return nil }
         guard member.length <= Limit.json else {
             throw ArchiveFault(.limit, entry: Array(name.utf8), "\(member.length) bytes are too many for a description")
         }
         var bytes = [UInt8](repeating: 0, count: Int(member.length))
         var filled = 0
-        let range = FileRange(descriptor, offset: member.offset, length: member.length)
+        let range = FileRange(member.descriptor, offset: member.offset, length: member.length)
         while filled < bytes.count {
             var fault: ArchiveFault?
             let n = bytes.withUnsafeMutableBytes { buffer -> Int in
@@ -123,7 +157,7 @@ struct ArchiveContents {
     /// The images in the archive that run on `platform`.
     ///
     /// - Throws: also when there are images, but none for `platform`; the message lists what is offered.
-    func images(for platform: Platform) throws(ArchiveFault) -> [ArchivedImage] {
+    func images(for platform: Platform) throws(ArchiveFault) -> [IncomingImage] {
         // Archives of newer dockers are both; the index carries digests to verify against.
         if let layout = try bytes("index.json") {
             let index = try decode(ImageIndex.self, layout, "index.json")
@@ -132,7 +166,7 @@ struct ArchiveContents {
         }
         if let manifest = try bytes("manifest.json") {
             let entries = try decode([DockerArchiveEntry].self, manifest, "manifest.json")
-            var images: [ArchivedImage] = []
+            var images: [IncomingImage] = []
             for entry in entries { images.append(try dockerImage(entry)) }
             let fitting = images.filter { platform.accepts($0.configuration.platform ?? platform) }
             guard !fitting.isEmpty || images.isEmpty else {
@@ -145,7 +179,9 @@ struct ArchiveContents {
                 .unsupported, "a docker archive of the format before docker 1.10, without manifest.json")
         }
         throw ArchiveFault(
-            .corrupt, "not an image archive: it holds neither manifest.json nor an index.json with images")
+            .corrupt,
+            "not an image\(isDirectory ? " layout" : " archive"): it holds neither manifest.json nor an index.json with images"
+        )
     }
 
     private func wrongPlatform(_ wanted: Platform, _ offered: [Platform]) -> ArchiveFault {
@@ -155,7 +191,7 @@ struct ArchiveContents {
 
     // MARK: docker-archive
 
-    private func dockerImage(_ entry: DockerArchiveEntry) throws(ArchiveFault) -> ArchivedImage {
+    private func dockerImage(_ entry: DockerArchiveEntry) throws(ArchiveFault) -> IncomingImage {
         func lookUp(_ name: String, _ what: String) throws(ArchiveFault) -> (name: String, member: Member) {
             guard !name.hasPrefix("/"), !name.split(separator: "/").contains("..") else {
                 throw ArchiveFault(
@@ -184,21 +220,32 @@ struct ArchiveContents {
                 .corrupt, entry: Array(entry.config.utf8),
                 "manifest.json lists \(names.count) layers, the configuration \(diffIDs.count)")
         }
-        var layers: [ArchivedLayer] = []
+        var layers: [IncomingLayer] = []
         for (name, diffID) in zip(names, diffIDs) {
             let found = try lookUp(name, "layer")
-            layers.append(
-                ArchivedLayer(name: name, offset: found.member.offset, length: found.member.length, diffID: diffID))
+            var layer = IncomingLayer(
+                name: name, in: found.member.descriptor, offset: found.member.offset, length: found.member.length,
+                diffID: diffID)
+            layer.isPlain = try compression(of: found.member) == Compression.none
+            layers.append(layer)
         }
-        return ArchivedImage(
+        return IncomingImage(
             names: (entry.repoTags ?? []).compactMap { ImageReference($0) }, manifest: nil, configurationBytes: bytes,
             configurationDigest: digest, configuration: configuration, layers: layers)
     }
 
+    /// How a member is compressed, from its first bytes; nil for one that is not read here.
+    private func compression(of member: Member) throws(ArchiveFault) -> Compression? {
+        let start = UnsafeMutableRawBufferPointer.allocate(byteCount: Compression.magicBytes, alignment: 1)
+        defer { start.deallocate() }
+        let n = try FileRange(member.descriptor, offset: member.offset, length: member.length).read(into: start)
+        return try? Compression.detect(start[..<n])
+    }
+
     // MARK: OCI archive
 
-    private func ociImages(_ index: ImageIndex, _ platform: Platform) throws(ArchiveFault) -> [ArchivedImage] {
-        var images: [ArchivedImage] = []
+    private func ociImages(_ index: ImageIndex, _ platform: Platform) throws(ArchiveFault) -> [IncomingImage] {
+        var images: [IncomingImage] = []
         var offered: [Platform] = []
         var seen: [Digest: Int] = [:]
         for descriptor in index.manifests where !descriptor.isAttestation {
@@ -225,7 +272,7 @@ struct ArchiveContents {
     }
 
     /// Newer dockers' archives name images in manifest.json alone when their index does not.
-    private func withDockerNames(_ images: [ArchivedImage]) throws(ArchiveFault) -> [ArchivedImage] {
+    private func withDockerNames(_ images: [IncomingImage]) throws(ArchiveFault) -> [IncomingImage] {
         guard images.allSatisfy({ $0.names.isEmpty }), let manifest = try bytes("manifest.json") else { return images }
         var images = images
         for entry in try decode([DockerArchiveEntry].self, manifest, "manifest.json") {
@@ -264,7 +311,7 @@ struct ArchiveContents {
 
     private func ociImage(
         _ descriptor: Descriptor, _ platform: Platform, depth: Int, _ offered: inout [Platform]
-    ) throws(ArchiveFault) -> ArchivedImage? {
+    ) throws(ArchiveFault) -> IncomingImage? {
         let name = "blobs/sha256/\(descriptor.digest.hex)"
         if let claimed = descriptor.platform, !platform.accepts(claimed), !descriptor.isIndex {
             offered.append(claimed)
@@ -293,7 +340,7 @@ struct ArchiveContents {
             offered.append(claimed)
             return nil
         }
-        return ArchivedImage(
+        return IncomingImage(
             names: [], manifest: (bytes, descriptor), configurationBytes: configurationBytes,
             configurationDigest: manifest.config.digest, configuration: configuration,
             layers: try ociLayers(manifest, configuration, name))
@@ -301,14 +348,14 @@ struct ArchiveContents {
 
     private func ociLayers(
         _ manifest: ImageManifest, _ configuration: ImageConfiguration, _ name: String
-    ) throws(ArchiveFault) -> [ArchivedLayer] {
+    ) throws(ArchiveFault) -> [IncomingLayer] {
         let diffIDs = configuration.rootFileSystem?.diffIDs ?? []
         guard diffIDs.count == manifest.layers.count, diffIDs.count <= Limit.layers else {
             throw ArchiveFault(
                 .corrupt, entry: Array(name.utf8),
                 "the manifest lists \(manifest.layers.count) layers, the configuration \(diffIDs.count)")
         }
-        var layers: [ArchivedLayer] = []
+        var layers: [IncomingLayer] = []
         for (descriptor, diffID) in zip(manifest.layers, diffIDs) {
             let type = descriptor.mediaType ?? MediaType.layer
             guard type.contains(".layer.") || type.contains(".rootfs.") else {
@@ -316,9 +363,10 @@ struct ArchiveContents {
             }
             let found = try blob(descriptor, "layer")
             layers.append(
-                ArchivedLayer(
-                    name: found.name, offset: found.member.offset, length: found.member.length, diffID: diffID,
-                    blobDigest: descriptor.digest))
+                IncomingLayer(
+                    name: found.name, in: found.member.descriptor, offset: found.member.offset,
+                    length: found.member.length,
+                    diffID: diffID, blobDigest: descriptor.digest))
         }
         return layers
     }

@@ -15,7 +15,10 @@ package struct LoadedImage: Sendable {
 
 /// What a load says while it works.
 package enum LoadEvent: Sendable {
+    /// Once per layer, before any is read.
     case layer(number: Int, of: Int, bytes: Int64, wasPresent: Bool)
+    /// Several times a second while layers are read: of each that is, the bytes so far.
+    case bytes([(number: Int, read: Int64, of: Int64)])
     case summary(ExtractionSummary)
 }
 
@@ -31,22 +34,67 @@ extension ImageStore {
         preparer: some ImagePreparer, limits: ExtractionLimits = ExtractionLimits(),
         progress: (LoadEvent) -> Void = { _ in }
     ) throws(Diagnostic) -> [LoadedImage] {
+        do throws(SyscallError) { try layout.makeRoot() } catch { throw failure(error) }
         // Modes are the archive's own; the mask would thin them.
         let mask = umask(0)
         defer { umask(mask) }
         let staging = try openStaging()
-        let input = try seekable(archive, staging, subject)
+        raiseDescriptorLimit()
+        var status = stat()
+        guard fstat(archive.raw, &status) == 0 else { throw failure(SyscallError("fstat", subject)) }
+        if status.isDirectory {
+            let contents = ArchiveContents(directory: archive.raw)
+            return try load(contents, staging, platform, LoadRequest(subject, limits), preparer, progress)
+        }
+        let input = try seekable(archive, status, staging, LoadRequest(subject, limits))
         let contents: ArchiveContents
-        let images: [ArchivedImage]
         do throws(ArchiveFault) {
             contents = try ArchiveContents(input.raw, length: ImageStore.length(input.raw))
-            images = try contents.images(for: platform)
         } catch { throw refused(error, subject) }
-        var loaded: [LoadedImage] = []
-        for image in images {
-            loaded += try load(image, input.raw, staging, LoadRequest(subject, limits), preparer, progress)
+        return try load(contents, staging, platform, LoadRequest(subject, limits), preparer, progress)
+    }
+
+    private func load(
+        _ contents: ArchiveContents, _ staging: Staging, _ platform: Platform, _ request: LoadRequest,
+        _ preparer: some ImagePreparer, _ progress: (LoadEvent) -> Void
+    ) throws(Diagnostic) -> [LoadedImage] {
+        // The layers are read from its open files.
+        defer { withExtendedLifetime(contents) {} }
+        let images: [IncomingImage]
+        do throws(ArchiveFault) { images = try contents.images(for: platform) } catch {
+            throw refused(error, request.subject)
         }
+        var loaded: [LoadedImage] = []
+        for image in images { loaded += try load(image, staging, request, preparer, progress) }
         return loaded
+    }
+
+    /// A layout's layers are a descriptor each; many systems start programs with 1024.
+    private func raiseDescriptorLimit() {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+        limit.rlim_cur = min(limit.rlim_max, 65536)
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+
+    /// Stores one image from any source. What the store has is not read again; nothing is visible before
+    /// all of it is verified and in place.
+    ///
+    /// - Parameters:
+    ///   - subject: the source as the user named it.
+    ///   - progress: called on the calling thread only.
+    /// - Throws: as `load(archive:)`. A fault thrown by a layer's stream becomes the reason; one of kind
+    ///   `.system` without errno is reported as `store-unusable`, so a remote source should rather remember
+    ///   its own failure and report that when this throws.
+    package func load(
+        _ image: IncomingImage, subject: String, preparer: some ImagePreparer,
+        limits: ExtractionLimits = ExtractionLimits(), progress: (LoadEvent) -> Void = { _ in }
+    ) throws(Diagnostic) -> [LoadedImage] {
+        do throws(SyscallError) { try layout.makeRoot() } catch { throw failure(error) }
+        let mask = umask(0)
+        defer { umask(mask) }
+        let staging = try openStaging()
+        return try load(image, staging, LoadRequest(subject, limits), preparer, progress)
     }
 
     struct LoadRequest {
@@ -58,14 +106,14 @@ extension ImageStore {
         }
     }
 
-    private func load(
-        _ image: ArchivedImage, _ input: Int32, _ staging: Staging, _ request: LoadRequest,
-        _ preparer: some ImagePreparer, _ progress: (LoadEvent) -> Void
+    func load(
+        _ image: IncomingImage, _ staging: Staging, _ request: LoadRequest, _ preparer: some ImagePreparer,
+        _ progress: (LoadEvent) -> Void
     ) throws(Diagnostic) -> [LoadedImage] {
         var attempts = 3
         while true {
-            let job = StagedLoad(store: self, image: image, staging: staging)
-            try job.importLayers(input, request, progress)
+            let job = try StagedLoad(store: self, image: image, staging: staging)
+            try job.importLayers(request, progress)
             try job.prepare(preparer)
             if let loaded = try job.commit() { return loaded }
             // A layer found in the store was removed by another command before this one could use it.
@@ -98,13 +146,8 @@ extension ImageStore {
 
     /// `archive` itself when it is a plain tar file, else its plain bytes in a file.
     private func seekable(
-        _ archive: borrowing OwnedDescriptor, _ staging: Staging, _ subject: String
+        _ archive: borrowing OwnedDescriptor, _ status: stat, _ staging: Staging, _ request: LoadRequest
     ) throws(Diagnostic) -> OwnedDescriptor {
-        var status = stat()
-        guard fstat(archive.raw, &status) == 0 else { throw failure(SyscallError("fstat")) }
-        if status.isDirectory {
-            throw Diagnostic(DiagnosticCode("archive-invalid"), subject, reasons: ["it is a directory, not an archive"])
-        }
         do throws(ArchiveFault) {
             var first = [UInt8](repeating: 0, count: Compression.magicBytes)
             if status.isFile {
@@ -115,17 +158,31 @@ extension ImageStore {
                     return OwnedDescriptor(owning: copy)
                 }
             }
-            return try spool(archive.raw, staging)
-        } catch { throw refused(error, subject) }
+            return try spool(archive.raw, staging, request.limits)
+        } catch { throw refused(error, request.subject) }
     }
 
-    private func spool(_ input: Int32, _ staging: Staging) throws(ArchiveFault) -> OwnedDescriptor {
+    /// Writes a pipe's bytes to a file, decompressed unless `isPlain` is false.
+    func spool(
+        _ input: Int32, _ staging: Staging, _ limits: ExtractionLimits, isPlain: Bool = true
+    ) throws(ArchiveFault) -> OwnedDescriptor {
         let file: OwnedDescriptor
         do throws(SyscallError) {
             file = try OwnedDescriptor.open(staging.path + "/archive", O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
         } catch { throw ArchiveFault(error) }
         let start = PeekedStream(DescriptorStream(input))
-        let plain = try Compression.detect(try start.peek(Compression.magicBytes)).decompressing(start)
+        guard isPlain else {
+            let chunks = BufferedChunks(ExtractionBudget(limits).bounding(start))
+            while let chunk = try chunks.nextChunk() { try FileCopy.writeAll(chunk, to: file.raw) }
+            return file
+        }
+        let plain = PeekedStream(
+            ExtractionBudget(limits).bounding(
+                try Compression.detect(try start.peek(Compression.magicBytes)).decompressing(start)))
+        // What does not begin like an archive is not waited for: /dev/zero has no end.
+        if try !TarReader.mayBegin(try plain.peek(TarReader.blockBytes)) {
+            throw ArchiveFault(.corrupt, "not an image archive: it does not begin with a tar header")
+        }
         let chunks = BufferedChunks(plain)
         while let chunk = try chunks.nextChunk() { try FileCopy.writeAll(chunk, to: file.raw) }
         return file

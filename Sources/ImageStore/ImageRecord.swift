@@ -68,5 +68,7 @@ package struct StoredImage: Sendable {
     package var planPath: String
     /// Absolute, topmost first: `lowerdir=` of an overlay mount.
     package var lowerDirectories: [String]
+    /// The store it lies in, which may be another's.
+    package var layout: StoreLayout
     package var hasName: Bool { !name.hasPrefix("sha256:") }
 }

@@ -13,12 +13,33 @@ import OCIModel
 /// any moment leaves the store as it was before or after, and staging that the next command removes.
 package struct ImageStore: Sendable {
     package let layout: StoreLayout
+    /// Stores of a group or a site, looked in after this one and never written to.
+    package let sites: [ImageStore]
 
-    /// - Parameter root: absolute; made when something is first stored.
-    package init(root: String) { layout = StoreLayout(root: root) }
+    /// - Parameters:
+    ///   - root: absolute; made when something is first stored.
+    ///   - sites: roots of stores that are only read, in the order they are looked in.
+    package init(root: String, sites: [String] = []) {
+        layout = StoreLayout(root: root)
+        self.sites = sites.map { ImageStore(root: $0) }
+    }
 
-    /// All images, by name. Never one that is half there.
+    /// All images, by name; one of a site only where this store has none of its name.
     package func images() throws(Diagnostic) -> [StoredImage] {
+        var images = try ownImages()
+        for site in sites {
+            // A site's store that is away hides its own images, not the user's.
+            for image in (try? site.ownImages()) ?? [] where !images.contains(where: { $0.name == image.name }) {
+                var image = image
+                image.plan.layers = image.lowerDirectories
+                images.append(image)
+            }
+        }
+        return images
+    }
+
+    /// The images of this store alone, by name. Never one that is half there.
+    package func ownImages() throws(Diagnostic) -> [StoredImage] {
         let names: [String]
         do throws(SyscallError) { names = try Files.names(in: layout.plans) } catch { throw failure(error) }
         var images: [StoredImage] = []
@@ -32,8 +53,22 @@ package struct ImageStore: Sendable {
     }
 
     /// The image called `name`: `x`, `x:tag`, a localhost name without its host, `sha256:<hex>` or at
-    /// least 6 digits of a manifest's or configuration's digest. Nil when there is none.
+    /// least 6 digits of a manifest's or configuration's digest. Nil when there is none here or in a site's store.
+    ///
+    /// - Throws: `image-ambiguous` when the digits fit several images.
     package func image(named name: String) throws(Diagnostic) -> StoredImage? {
+        if let image = try ownImage(named: name) { return image }
+        for site in sites {
+            guard var image = try site.ownImage(named: name) else { continue }
+            // Whoever reads the plan knows one store only, and it is another.
+            image.plan.layers = image.lowerDirectories
+            return image
+        }
+        return nil
+    }
+
+    /// As `image(named:)`, in this store alone.
+    package func ownImage(named name: String) throws(Diagnostic) -> StoredImage? {
         if let reference = ImageReference(name) {
             for candidate in [reference, ImageReference("localhost/\(name)")].compactMap({ $0 }) {
                 if let image = try stored(fileName: candidate.fileName) { return image }
@@ -42,10 +77,18 @@ package struct ImageStore: Sendable {
         var digits = name[...]
         if let at = name.lastIndex(of: "@") { digits = name[name.index(after: at)...] }
         if digits.hasPrefix("sha256:") { digits = digits.dropFirst(7) }
-        guard digits.count >= 6, digits.allSatisfy({ $0.isHexDigit }) else { return nil }
-        return try images().first {
+        guard digits.utf8.count >= 6, digits.utf8.allSatisfy({ (48...57).contains($0) || (97...102).contains($0) })
+        else { return nil }
+        let found = try ownImages().filter {
             $0.record.manifest.digest.hex.hasPrefix(digits) || $0.record.configuration.hex.hasPrefix(digits)
         }
+        // One configuration under several names or manifests is one image to whoever typed its digits.
+        guard Set(found.map(\.record.configuration)).count <= 1 else {
+            throw Diagnostic(
+                DiagnosticCode("image-ambiguous"), name, reasons: ["these digits fit \(found.count) images"],
+                remedies: found.prefix(4).map { "\($0.record.manifest.digest.hex.prefix(16))  \($0.name)" })
+        }
+        return found.first
     }
 
     /// The image whose plan is `plans/<fileName>`.
@@ -57,7 +100,7 @@ package struct ImageStore: Sendable {
         else { return nil }
         return StoredImage(
             name: plan.imageName, record: record, plan: plan, planPath: path,
-            lowerDirectories: plan.layers.map { $0.hasPrefix("/") ? $0 : layout.root + "/" + $0 })
+            lowerDirectories: plan.layers.map { $0.hasPrefix("/") ? $0 : layout.root + "/" + $0 }, layout: layout)
     }
 
     func readRecord(_ manifest: Digest) throws -> ImageRecord {
@@ -67,7 +110,7 @@ package struct ImageStore: Sendable {
     /// The configuration of a stored image, as its author wrote it.
     package func configuration(of image: StoredImage) throws(Diagnostic) -> ImageConfiguration {
         do {
-            let bytes = try Files.read(layout.blob(image.record.configuration))
+            let bytes = try Files.read(image.layout.blob(image.record.configuration))
             return try JSONDecoder().decode(ImageConfiguration.self, from: Data(bytes))
         } catch let error as SyscallError { throw failure(error) } catch {
             throw Diagnostic(
@@ -79,6 +122,15 @@ package struct ImageStore: Sendable {
 
     func failure(_ error: SyscallError) -> Diagnostic {
         if error.errno == ENOSPC || error.errno == EDQUOT { return noSpace(needBytes: nil, reason: error.sentence) }
+        if error.call.text == "flock", [ENOLCK, ENOSYS, EOPNOTSUPP].contains(error.errno) {
+            return Diagnostic(
+                DiagnosticCode("store-unusable"), layout.root,
+                reasons: [error.sentence, "its file system gives no locks, so two commands could not share it"],
+                remedies: [
+                    "set TRIREME_STORE to a directory on another file system",
+                    "Lustre: mount it with 'flock'; NFS: without 'nolock'",
+                ])
+        }
         let remedies =
             error.errno == EACCES || error.errno == EROFS
             ? ["set TRIREME_STORE to a directory you can write to"] : []
@@ -86,7 +138,7 @@ package struct ImageStore: Sendable {
     }
 
     /// Free bytes where the store lies; nil when the system does not say.
-    func freeBytes() -> Int64? {
+    package func freeBytes() -> Int64? {
         var status = statvfs()
         guard statvfs(layout.root, &status) == 0 else { return nil }
         return Int64(status.f_bavail) * Int64(status.f_frsize)

@@ -5,25 +5,6 @@ import LinuxSystem
 import OCIModel
 import Synchronization
 
-/// Where one layer's bytes lie in an archive, and what is claimed of them.
-struct ArchivedLayer: Sendable {
-    /// How the archive calls it, for messages.
-    var name: String
-    var offset: Int64
-    var length: Int64
-    var diffID: Digest
-    /// Nil in a docker-archive, which names layers by file.
-    var blobDigest: Digest?
-
-    /// How it is compressed, from its first bytes in `archive`.
-    func compression(_ archive: Int32) throws(ArchiveFault) -> Compression {
-        let start = UnsafeMutableRawBufferPointer.allocate(byteCount: Compression.magicBytes, alignment: 1)
-        defer { start.deallocate() }
-        let n = try FileRange(archive, offset: offset, length: length).read(into: start)
-        return try Compression.detect(start[..<n])
-    }
-}
-
 /// A layer unpacked and stored, both verified.
 struct ImportedLayer: Sendable {
     var diffID: Digest
@@ -38,40 +19,44 @@ enum LayerFault: Error {
     case mismatch(what: String, claimed: Digest, found: Digest, because: ArchiveFault?)
 }
 
-/// Copies a layer's blob into the store's form and unpacks it, in one pass over the archive with
+/// Copies a layer's blob into the store's form and unpacks it, in one pass over its bytes with
 /// every costly step on its own thread:
 ///
-///     file ── hash, copy ──────────────▶ blob
-///        └─── decompress ──▶ ring ──┬──▶ hash (diffID)
-///                                   └──▶ tar, files      (the calling thread)
+///     source ── hash, copy to blob ──▶ ring ── decompress ──▶ ring ──┬──▶ hash (diffID)
+///                                                                    └──▶ tar, files   (the calling thread)
 ///
-/// A plain layer's blob digest is its diffID, so the second line is only the unpacking.
+/// A plain layer's blob digest is its diffID, so it is unpacked from the first ring.
 struct LayerImport {
-    let archive: Int32
-    let layer: ArchivedLayer
+    let layer: IncomingLayer
     /// The blob's file, to be made.
     let blobPath: String
     /// The layer's directory, to be made.
     let directory: String
-    /// Unpacked lower layers, topmost first.
-    let lower: [String]
-    let limits: ExtractionLimits
+    /// The unpacked lower layers' directories, topmost first; asked for only when an entry speaks of
+    /// them, and may wait until they are there.
+    let lower: @Sendable () throws(ArchiveFault) -> [String]
+    let budget: ExtractionBudget
+    /// Told of every piece read, in bytes; false ends the import.
+    let progress: @Sendable (Int) -> Bool
 
     private final class Shared: Sendable {
-        let isCancelled = Atomic<Bool>(false)
+        /// What is still unread need not be hashed for a message.
+        let isAbandoned = Atomic<Bool>(false)
         let blob = Mutex<Result<Digest, ArchiveFault>?>(nil)
         let diffID = Mutex<Result<Digest, ArchiveFault>?>(nil)
     }
 
     func run() throws(LayerFault) -> ImportedLayer {
         let shared = Shared()
+        let input: PeekedStream
         let compression: Compression
         var summary = ExtractionSummary()
         var fault: ArchiveFault?
         do throws(ArchiveFault) {
-            compression = try layer.compression(archive)
+            input = PeekedStream(try layer.open())
+            compression = try Compression.detect(try input.peek(Compression.magicBytes))
             do throws(ArchiveFault) {
-                summary = try runThreads(compression, shared)
+                summary = try runThreads(input, compression, shared)
             } catch { fault = error }
         } catch { throw .archive(error) }
         // What was hashed tells more than where the parser stumbled over it.
@@ -99,101 +84,166 @@ struct LayerImport {
             diffID: diffID, blob: Descriptor(mediaType: type, digest: blob, size: layer.length), summary: summary)
     }
 
-    private func runThreads(_ compression: Compression, _ shared: Shared) throws(ArchiveFault) -> ExtractionSummary {
-        let copier = try Worker { [self] in
-            do throws(ArchiveFault) {
-                let digest = try copyBlob(shared)
-                shared.blob.withLock { $0 = .success(digest) }
-            } catch { shared.blob.withLock { $0 = .failure(error) } }
+    private func runThreads(
+        _ input: PeekedStream, _ compression: Compression, _ shared: Shared
+    ) throws(ArchiveFault) -> ExtractionSummary {
+        let blob = try BlobCopy(input, to: blobPath, expecting: layer.length, progress: progress)
+        let raw = ChunkRing(slots: 8, consumers: 1)
+        let copier = try Worker {
+            raw.pump(blob)
+            shared.blob.withLock { $0 = blob.outcome }
         }
+        let first = raw.reader(0)
         guard compression != .none else {
-            let range = FileRange(archive, offset: layer.offset, length: layer.length)
-            let result = unpack(BufferedChunks(range), shared, nil)
+            let result = unpack(first, shared)
+            drain(first, shared)
             copier.join()
             return try result.get()
         }
-        let ring = ChunkRing(consumers: 2)
-        let producer = try Worker { [archive, layer] in
-            ring.pump(compression, FileRange(archive, offset: layer.offset, length: layer.length))
-        }
-        let hashed = ring.reader(0)
-        let hasher: Worker
-        do throws(ArchiveFault) {
-            hasher = try Worker {
-                do throws(ArchiveFault) {
-                    var hash = ContentHash()
-                    while let chunk = try hashed.nextChunk() { hash.update(chunk) }
-                    let digest = hash.finish()
-                    shared.diffID.withLock { $0 = .success(digest) }
-                } catch { shared.diffID.withLock { $0 = .failure(error) } }
-            }
-        } catch {
-            ring.cancel()
-            throw error
-        }
-        let unpacked = ring.reader(1)
-        let result = unpack(unpacked, shared, ring)
-        // What may follow the archive's end is hashed, but not looked at.
-        unpacked.leave()
-        producer.join()
-        hasher.join()
+        let result = unpackCompressed(first, compression, shared)
+        // On success this thread has ended; on failure nobody reads the ring any more.
+        if case .failure = result { raw.cancel() }
         copier.join()
         return try result.get()
     }
 
-    private func unpack(_ source: any ChunkSource, _ shared: Shared, _ ring: ChunkRing?)
-        -> Result<ExtractionSummary, ArchiveFault>
-    {
+    private func unpackCompressed(
+        _ first: ChunkRing.Reader, _ compression: Compression, _ shared: Shared
+    ) -> Result<ExtractionSummary, ArchiveFault> {
+        let ring = ChunkRing(slots: 8, consumers: 2)
+        let hashed = ring.reader(0)
+        let unpacked = ring.reader(1)
         do throws(ArchiveFault) {
-            let extractor = try makeExtractor()
-            let reader = TarReader(source)
-            try extractor.0.extract(reader)
-            return .success(extractor.0.summary)
+            let decompressor = try Worker { [self] in
+                ring.pump(compression, first, budget)
+                drain(first, shared)
+            }
+            let result: Result<ExtractionSummary, ArchiveFault>
+            do throws(ArchiveFault) {
+                let hasher = try Worker { LayerImport.hash(hashed, shared) }
+                result = unpack(unpacked, shared)
+                if case .failure = result { ring.cancel() }
+                // What may follow the archive's end is hashed, but not looked at.
+                unpacked.leave()
+                hasher.join()
+            } catch {
+                shared.isAbandoned.store(true, ordering: .relaxed)
+                ring.cancel()
+                result = .failure(error)
+            }
+            decompressor.join()
+            return result
+        } catch { return .failure(error) }
+    }
+
+    private static func hash(_ source: ChunkRing.Reader, _ shared: Shared) {
+        do throws(ArchiveFault) {
+            var hash = ContentHash()
+            while let chunk = try source.nextChunk() { hash.update(chunk) }
+            let digest = hash.finish()
+            shared.diffID.withLock { $0 = .success(digest) }
+        } catch { shared.diffID.withLock { $0 = .failure(error) } }
+    }
+
+    /// Lets the rest of the blob pass, so that it is hashed to its end, and lets go.
+    private func drain(_ source: ChunkRing.Reader, _ shared: Shared) {
+        while !shared.isAbandoned.load(ordering: .relaxed), (try? source.nextChunk()) != nil {}
+        source.leave()
+    }
+
+    private func unpack(_ source: any ChunkSource, _ shared: Shared) -> Result<ExtractionSummary, ArchiveFault> {
+        do throws(ArchiveFault) {
+            let open = OpenLayers()
+            do throws(SyscallError) {
+                try checked("mkdir", directory) { mkdir(directory, 0o755) }
+                try open.append(directory)
+            } catch { throw ArchiveFault(error) }
+            let extractor = LayerExtractor(into: open.descriptors[0], budget: budget) { () throws(ArchiveFault) in
+                let below = try self.lower()
+                do throws(SyscallError) { for path in below { try open.append(path) } } catch {
+                    throw ArchiveFault(error)
+                }
+                return Array(open.descriptors[1...])
+            }
+            try extractor.extract(TarReader(source))
+            return .success(extractor.summary)
         } catch {
             // Corrupt bytes are hashed to their end, for the message; the rest stops here.
-            if error.kind != .corrupt { shared.isCancelled.store(true, ordering: .relaxed) }
-            ring?.cancel()
+            if error.kind != .corrupt { shared.isAbandoned.store(true, ordering: .relaxed) }
             return .failure(error)
         }
     }
 
     private final class OpenLayers {
-        var descriptors: [Int32] = []
+        private(set) var descriptors: [Int32] = []
+        func append(_ path: String) throws(SyscallError) {
+            descriptors.append(try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY).release())
+        }
         deinit { descriptors.forEach { close($0) } }
     }
+}
 
-    private func makeExtractor() throws(ArchiveFault) -> (LayerExtractor, OpenLayers) {
-        let open = OpenLayers()
+/// A blob's bytes on their way past: hashed, counted, written to a file.
+private final class BlobCopy: ByteStream, @unchecked Sendable {
+    // Used by one thread; its owner reads `outcome` after that thread's last step.
+    private let input: any ByteStream
+    private let output: OwnedDescriptor
+    private let expected: Int64
+    private let progress: @Sendable (Int) -> Bool
+    private var hash = ContentHash()
+    private var passed: Int64 = 0
+    private var isFinished = false
+    private var fault: ArchiveFault?
+
+    init(
+        _ input: any ByteStream, to path: String, expecting expected: Int64, progress: @escaping @Sendable (Int) -> Bool
+    ) throws(ArchiveFault) {
+        self.input = input
+        self.expected = expected
+        self.progress = progress
         do throws(SyscallError) {
-            try checked("mkdir", directory) { mkdir(directory, 0o755) }
-            for path in [directory] + lower {
-                open.descriptors.append(try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY).release())
-            }
+            output = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644)
         } catch { throw ArchiveFault(error) }
-        return (
-            LayerExtractor(into: open.descriptors[0], lower: Array(open.descriptors[1...]), limits: limits), open
-        )
     }
 
-    private func copyBlob(_ shared: Shared) throws(ArchiveFault) -> Digest {
-        let output: OwnedDescriptor
-        do throws(SyscallError) {
-            output = try OwnedDescriptor.open(blobPath, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644)
-        } catch { throw ArchiveFault(error) }
-        var hash = ContentHash()
-        let source = BufferedChunks(FileRange(archive, offset: layer.offset, length: layer.length))
-        while let chunk = try source.nextChunk() {
-            if shared.isCancelled.load(ordering: .relaxed) { throw ArchiveFault(.system, "cancelled") }
-            hash.update(chunk)
-            try FileCopy.writeAll(chunk, to: output.raw)
+    /// The blob's digest, when all of it has passed.
+    var outcome: Result<Digest, ArchiveFault> {
+        if let fault { return .failure(fault) }
+        guard isFinished else { return .failure(ArchiveFault(.system, "cancelled")) }
+        return .success(hash.finish())
+    }
+
+    func read(into buffer: UnsafeMutableRawBufferPointer) throws(ArchiveFault) -> Int {
+        do throws(ArchiveFault) {
+            let n = try input.read(into: buffer)
+            guard n > 0 else {
+                guard passed == expected else {
+                    throw ArchiveFault(.corrupt, "truncated: \(passed) bytes came, \(expected) were announced")
+                }
+                isFinished = true
+                return 0
+            }
+            passed += Int64(n)
+            guard passed <= expected else {
+                throw ArchiveFault(.corrupt, "more bytes than the \(expected) that were announced")
+            }
+            guard progress(n) else { throw ArchiveFault(.system, "cancelled") }
+            let piece = UnsafeRawBufferPointer(rebasing: buffer[..<n])
+            hash.update(piece)
+            try FileCopy.writeAll(piece, to: output.raw)
+            return n
+        } catch {
+            fault = error
+            throw error
         }
-        return hash.finish()
     }
 }
 
 extension ChunkRing {
-    /// Decompresses `range` into the ring; failing to start is a failure of the stream.
-    fileprivate func pump(_ compression: Compression, _ range: FileRange) {
-        do throws(ArchiveFault) { pump(try compression.decompressing(range, isVerified: true)) } catch { fail(error) }
+    /// Decompresses `source` into the ring; failing to start is a failure of the stream.
+    fileprivate func pump(_ compression: Compression, _ source: any ChunkSource, _ budget: ExtractionBudget) {
+        do throws(ArchiveFault) {
+            pump(budget.bounding(try compression.decompressing(ChunkStream(source), isVerified: true)))
+        } catch { fail(error) }
     }
 }

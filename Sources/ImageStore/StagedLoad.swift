@@ -9,7 +9,7 @@ import OCIModel
 /// One image on its way into the store: its parts lie in staging until `commit`.
 final class StagedLoad {
     private let store: ImageStore
-    private let image: ArchivedImage
+    private let image: IncomingImage
     private let staging: Staging
     private var layout: StoreLayout { store.layout }
 
@@ -22,42 +22,183 @@ final class StagedLoad {
     private var manifest: (bytes: [UInt8], descriptor: Descriptor)?
     private var preparation: ImagePreparation?
 
-    init(store: ImageStore, image: ArchivedImage, staging: Staging) {
+    /// This attempt's own part of staging: what an earlier image or attempt left must not leak into it.
+    private let directory: String
+
+    init(store: ImageStore, image: IncomingImage, staging: Staging) throws(Diagnostic) {
         self.store = store
         self.image = image
         self.staging = staging
+        do throws(SyscallError) { directory = try staging.makePart() } catch { throw store.failure(error) }
     }
 
-    private func stagedBlob(_ digest: Digest) -> String { "\(staging.path)/blob-\(digest.hex)" }
-    private func stagedLayer(_ digest: Digest) -> String { "\(staging.path)/layer-\(digest.hex)" }
-    private var stagedImage: String { staging.path + "/image" }
+    private func stagedBlob(_ digest: Digest) -> String { "\(directory)/blob-\(digest.hex)" }
+    private func stagedLayer(_ digest: Digest) -> String { "\(directory)/layer-\(digest.hex)" }
+    private var stagedImage: String { directory + "/image" }
 
     // MARK: Layers
 
+    /// Brings in the layers the store does not have, several at once.
     func importLayers(
-        _ input: Int32, _ request: ImageStore.LoadRequest, _ progress: (LoadEvent) -> Void
+        _ request: ImageStore.LoadRequest, _ progress: (LoadEvent) -> Void
     ) throws(Diagnostic) {
-        // What already lies in the store need not be read again.
-        let known = knownLayers()
-        let missing = image.layers.filter { known[Content($0, input)] == nil }
-        let need = missing.reduce(0) { $0 + $1.length } * 2
+        let (jobs, places) = assign(knownLayers())
+        // Twice: the blob, and what is in it.
+        let need = jobs.reduce(Int64(0)) { $0 + min(image.layers[$1.index].length, .max >> 12) } * 2
         if let have = store.freeBytes(), have < need { throw store.noSpace(needBytes: need, reason: nil) }
         for (i, layer) in image.layers.enumerated() {
-            let content = Content(layer, input)
-            let isKnown = known[content] != nil || stagedLayers.contains(layer.diffID)
-            progress(.layer(number: i + 1, of: image.layers.count, bytes: layer.length, wasPresent: isKnown))
-            if let record = known[content] {
-                layers.append((record, layout.layer(layer.diffID)))
-            } else if let twin = layers.first(where: { $0.record.diffID == layer.diffID }) {
-                layers.append(twin)
-            } else {
-                try importLayer(layer, number: i + 1, input, request)
+            progress(
+                .layer(
+                    number: i + 1, of: image.layers.count, bytes: layer.length,
+                    wasPresent: !jobs.contains { $0.index == i }))
+        }
+        let imported = try run(jobs, request, progress)
+        var summary = ExtractionSummary()
+        for layer in imported {
+            stagedBlobs.append(layer.blob.digest)
+            stagedLayers.append(layer.diffID)
+            summary.skippedDevices += layer.summary.skippedDevices
+            summary.droppedAttributes += layer.summary.droppedAttributes
+            summary.duplicates += layer.summary.duplicates
+        }
+        for place in places {
+            switch place {
+            case .stored(let record): layers.append((record, layout.layer(record.diffID)))
+            case .staged(let job):
+                let layer = imported[job]
+                let record = ImageRecord.Layer(
+                    diffID: layer.diffID, blob: layer.blob, unpackedBytes: layer.summary.bytes,
+                    isRootOpaque: layer.summary.isRootOpaque)
+                layers.append((record, stagedLayer(layer.diffID)))
             }
         }
-        var summary = ExtractionSummary()
-        summary.skippedDevices = skippedDevices
-        summary.droppedAttributes = droppedAttributes
+        skippedDevices = summary.skippedDevices
+        droppedAttributes = summary.droppedAttributes
         progress(.summary(summary))
+    }
+
+    /// A layer to import: which, and the directories below it, topmost first.
+    private struct Job {
+        var index: Int
+        var lower: [String]
+    }
+    private enum Place { case stored(ImageRecord.Layer), staged(Int) }
+
+    private func assign(_ known: [Content: ImageRecord.Layer]) -> (jobs: [Job], places: [Place]) {
+        var jobs: [Job] = []
+        var places: [Place] = []
+        var lower: [String] = []
+        for (i, layer) in image.layers.enumerated() {
+            if let record = known[Content(layer)] {
+                places.append(.stored(record))
+                lower.insert(layout.layer(layer.diffID), at: 0)
+            } else if let twin = jobs.firstIndex(where: { image.layers[$0.index].diffID == layer.diffID }) {
+                places.append(.staged(twin))
+                lower.insert(stagedLayer(layer.diffID), at: 0)
+            } else {
+                places.append(.staged(jobs.count))
+                jobs.append(Job(index: i, lower: lower))
+                lower.insert(stagedLayer(layer.diffID), at: 0)
+            }
+        }
+        return (jobs, places)
+    }
+
+    private enum Limit {
+        /// Layers read side by side. Each takes 4 MiB of buffers and its decompressor's window.
+        static let workers = 4
+    }
+
+    private func run(
+        _ jobs: [Job], _ request: ImageStore.LoadRequest, _ progress: (LoadEvent) -> Void
+    ) throws(Diagnostic) -> [ImportedLayer] {
+        guard !jobs.isEmpty else { return [] }
+        let board = LayerBoard(layers: jobs.count)
+        let budget = ExtractionBudget(request.limits)
+        let imports = jobs.enumerated().map { number, job in
+            LayerImport(
+                layer: image.layers[job.index], blobPath: "\(directory)/blob-\(number)",
+                directory: stagedLayer(image.layers[job.index].diffID),
+                lower: { () throws(ArchiveFault) in
+                    try board.waitForLayers(below: number)
+                    return job.lower
+                }, budget: budget,
+                progress: { bytes in
+                    board.note(bytes, of: number)
+                    return !board.isFailed
+                })
+        }
+        var workers: [WorkerBox] = []
+        do throws(ArchiveFault) {
+            for _ in 0..<min(Limit.workers, jobs.count) {
+                workers.append(
+                    WorkerBox(
+                        try Worker {
+                            while let number = board.take() {
+                                do throws(LayerFault) {
+                                    board.finish(number, .success(try imports[number].run()))
+                                } catch { board.finish(number, .failure(error)) }
+                            }
+                        }))
+            }
+        } catch {
+            // Fewer do the same work; none is a failure.
+            guard !workers.isEmpty else { throw store.refused(error, request.subject) }
+        }
+        while true {
+            let state = board.wait(milliseconds: 250)
+            progress(
+                .bytes(
+                    zip(jobs, state.bytesRead).map {
+                        (number: $0.index + 1, read: $1, of: image.layers[$0.index].length)
+                    }))
+            if state.isDone { break }
+        }
+        workers.removeAll()
+        return try collect(jobs, board, request)
+    }
+
+    /// Waits for its thread when it goes.
+    private final class WorkerBox {
+        private let worker: Worker
+        init(_ worker: consuming Worker) { self.worker = worker }
+    }
+
+    private func collect(
+        _ jobs: [Job], _ board: LayerBoard, _ request: ImageStore.LoadRequest
+    ) throws(Diagnostic) -> [ImportedLayer] {
+        let imported: [ImportedLayer]
+        do throws(LayerFailure) { imported = try board.outcome() } catch {
+            throw refusal(
+                image.layers[jobs[error.index].index], number: jobs[error.index].index + 1, error.fault, request)
+        }
+        do throws(SyscallError) {
+            for (number, layer) in imported.enumerated() {
+                try Files.rename("\(directory)/blob-\(number)", stagedBlob(layer.blob.digest))
+            }
+        } catch { throw store.failure(error) }
+        return imported
+    }
+
+    private func refusal(
+        _ layer: IncomingLayer, number: Int, _ fault: LayerFault, _ request: ImageStore.LoadRequest
+    ) -> Diagnostic {
+        let place = "layer \(number) of \(image.layers.count)"
+        switch fault {
+        case .archive(let fault):
+            if fault.errno == ENOSPC || fault.errno == EDQUOT {
+                return store.noSpace(needBytes: layer.length, reason: fault.reason)
+            }
+            return store.refused(fault, request.subject, layer: place)
+        case .mismatch(let what, let claimed, let found, let because):
+            let reasons = [
+                "\(place), '\(ArchiveFault.printable(Array(layer.name.utf8)))'",
+                "\(what) mismatch: expected \(claimed), found \(found)", because?.reason,
+            ]
+            return Diagnostic(
+                DiagnosticCode("archive-invalid"), request.subject, reasons: reasons.compactMap { $0 },
+                remedies: ["the archive is damaged: write or copy it again"])
+        }
     }
 
     /// A layer in one of its forms. The blob counts, too: a manifest names it, so it must be in the store
@@ -72,10 +213,9 @@ final class StagedLoad {
             self.blob = blob
         }
 
-        init(_ layer: ArchivedLayer, _ archive: Int32) {
+        init(_ layer: IncomingLayer) {
             diffID = layer.diffID
-            blob = layer.blobDigest
-            if blob == nil, (try? layer.compression(archive)) == Compression.none { blob = layer.diffID }
+            blob = layer.isPlain ? layer.diffID : layer.blobDigest
         }
     }
 
@@ -84,50 +224,15 @@ final class StagedLoad {
         var known: [Content: ImageRecord.Layer] = [:]
         for name in (try? Files.names(in: layout.images)) ?? [] {
             guard let digest = Digest(hex: name), let record = try? store.readRecord(digest) else { continue }
-            for layer in record.layers where Files.exists(layout.layer(layer.diffID)) {
+            // A blob that is gone or cut is brought again.
+            for layer in record.layers
+            where Files.exists(layout.layer(layer.diffID))
+                && Files.size(layout.blob(layer.blob.digest)) == layer.blob.size
+            {
                 known[Content(diffID: layer.diffID, blob: layer.blob.digest)] = layer
             }
         }
         return known
-    }
-
-    private func importLayer(
-        _ layer: ArchivedLayer, number: Int, _ input: Int32, _ request: ImageStore.LoadRequest
-    ) throws(Diagnostic) {
-        let blobPath = staging.path + "/blob"
-        let job = LayerImport(
-            archive: input, layer: layer, blobPath: blobPath, directory: stagedLayer(layer.diffID),
-            lower: layers.reversed().map(\.directory), limits: request.limits)
-        let imported: ImportedLayer
-        do throws(LayerFault) { imported = try job.run() } catch {
-            let place = "layer \(number) of \(image.layers.count)"
-            switch error {
-            case .archive(let fault):
-                if fault.errno == ENOSPC || fault.errno == EDQUOT {
-                    throw store.noSpace(needBytes: layer.length * 2, reason: fault.reason)
-                }
-                throw store.refused(fault, request.subject, layer: place)
-            case .mismatch(let what, let claimed, let found, let because):
-                let reasons = [
-                    "\(place), '\(layer.name)'", "\(what) mismatch: expected \(claimed), found \(found)",
-                    because?.reason,
-                ]
-                throw Diagnostic(
-                    DiagnosticCode("archive-invalid"), request.subject, reasons: reasons.compactMap { $0 },
-                    remedies: ["the archive is damaged: write or copy it again"])
-            }
-        }
-        do throws(SyscallError) { try Files.rename(blobPath, stagedBlob(imported.blob.digest)) } catch {
-            throw store.failure(error)
-        }
-        stagedBlobs.append(imported.blob.digest)
-        stagedLayers.append(layer.diffID)
-        skippedDevices += imported.summary.skippedDevices
-        droppedAttributes += imported.summary.droppedAttributes
-        let record = ImageRecord.Layer(
-            diffID: layer.diffID, blob: imported.blob, unpackedBytes: imported.summary.bytes,
-            isRootOpaque: imported.summary.isRootOpaque)
-        layers.append((record, stagedLayer(layer.diffID)))
     }
 
     // MARK: Plan
@@ -220,6 +325,7 @@ final class StagedLoad {
         do throws(SyscallError) {
             try Files.write(Array(record), to: stagedImage + "/record.json")
             try Files.write(plans[0].bytes, to: stagedImage + "/plan")
+            if !stagedLayers.isEmpty { try StoreSync.flush(staging.path) }
             let lock = try StoreLock(layout)
             guard try moveContent(digest) else { return nil }
             for (name, bytes) in plans where try store.point(name, at: digest, bytes, staging, holding: lock) {

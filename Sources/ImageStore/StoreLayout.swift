@@ -13,6 +13,7 @@ package struct StoreLayout: Sendable {
     package func image(_ manifest: Digest) -> String { "\(root)/images/\(manifest.hex)" }
     package func relativePrepared(_ manifest: Digest) -> String { "images/\(manifest.hex)/prepared" }
     package func record(_ manifest: Digest) -> String { image(manifest) + "/record.json" }
+    package func pin(_ manifest: Digest) -> String { image(manifest) + "/pinned" }
     package func plan(fileName: String) -> String { "\(root)/plans/\(fileName)" }
     package var plans: String { root + "/plans" }
     package var images: String { root + "/images" }
@@ -23,9 +24,13 @@ package struct StoreLayout: Sendable {
     package var index: String { root + "/index.json" }
     package var marker: String { root + "/oci-layout" }
 
+    /// Makes the store's directory with the caller's umask: that decides who may enter, and everything in
+    /// it can be read by whoever may.
+    package func makeRoot() throws(SyscallError) { try Files.makeDirectories(root) }
+
     /// Makes what is missing. Idempotent, and safe beside others doing the same.
     package func create() throws(SyscallError) {
-        try Files.makeDirectories(root)
+        try makeRoot()
         for directory in [root + "/blobs", blobs, layers, images, plans, temporary] {
             try Files.makeDirectory(directory)
         }
@@ -36,17 +41,27 @@ package struct StoreLayout: Sendable {
 package enum Files {
     package static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
+    /// Bytes of a file; nil when there is none.
+    package static func size(_ path: String) -> Int64? {
+        var status = stat()
+        return stat(path, &status) == 0 ? Int64(status.st_size) : nil
+    }
+
     package static func makeDirectory(_ path: String) throws(SyscallError) {
-        if mkdir(path, 0o755) != 0, errno != EEXIST { throw SyscallError("mkdir", path) }
+        if mkdir(path, 0o755) == 0 {
+            _ = chmod(path, 0o755)
+        } else if errno != EEXIST {
+            throw SyscallError("mkdir", path)
+        }
     }
 
     package static func makeDirectories(_ path: String) throws(SyscallError) {
-        if mkdir(path, 0o755) == 0 || errno == EEXIST { return }
+        if mkdir(path, 0o777) == 0 || errno == EEXIST { return }
         guard errno == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex else {
             throw SyscallError("mkdir", path)
         }
         try makeDirectories(String(path[..<slash]))
-        try makeDirectory(path)
+        if mkdir(path, 0o777) != 0, errno != EEXIST { throw SyscallError("mkdir", path) }
     }
 
     package static func read(_ path: String, limit: Int = 16 << 20) throws(SyscallError) -> [UInt8] {
@@ -55,6 +70,8 @@ package enum Files {
 
     package static func write(_ bytes: [UInt8], to path: String) throws(SyscallError) {
         let file = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644)
+        // Readers of a store for a group or a site are not their writer.
+        _ = fchmod(file.raw, 0o644)
         var rest = bytes[...]
         while !rest.isEmpty {
             let n = try checked("write", path) {

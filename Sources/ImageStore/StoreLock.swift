@@ -3,16 +3,29 @@ import ImageFormats
 import LinuxSystem
 import OCIModel
 
-/// The store's one lock (flock(2)); held only while names and finished things change places.
-/// The kernel lets go of it when its holder dies.
+/// The store's one lock; held only while names and finished things change places. The kernel lets go of it
+/// when its holder dies, the server when its holder's node does.
 package struct StoreLock: ~Copyable {
     private let file: OwnedDescriptor
 
     package init(_ layout: StoreLayout) throws(SyscallError) {
-        let file = try OwnedDescriptor.open(layout.lock, O_RDWR | O_CREAT, mode: 0o644)
+        file = try FileLock.open(layout.lock, waits: true)
+    }
+}
+
+/// A lock on a whole file: flock(2). On NFS Linux makes of it a byte-range lock that the server knows, for
+/// which the file must be open for writing; on Lustre it needs the mount option `flock`. Where there are no
+/// locks at all (ENOLCK, ENOSYS, EOPNOTSUPP) the failure says so: without them two loads would not see each
+/// other, and a lock file that outlives its node would need a person to remove it.
+enum FileLock {
+    /// Opens `path`, made where missing, and locks it; the lock goes with the descriptor.
+    ///
+    /// - Throws: `EWOULDBLOCK` when another has it and `waits` is false.
+    static func open(_ path: String, waits: Bool) throws(SyscallError) -> OwnedDescriptor {
+        let file = try OwnedDescriptor.open(path, O_RDWR | O_CREAT | O_NOFOLLOW, mode: 0o644)
         let raw = file.raw
-        try checked("flock", layout.lock) { flock(raw, LOCK_EX) }
-        self.file = file
+        try checked("flock", path) { flock(raw, waits ? LOCK_EX : LOCK_EX | LOCK_NB) }
+        return file
     }
 }
 
@@ -20,9 +33,11 @@ package struct StoreLock: ~Copyable {
 /// so the next command can tell a dead one's from a living one's, whatever ended it.
 package final class Staging {
     package let path: String
-    private let directory: OwnedDescriptor
+    private let held: OwnedDescriptor
     private let parent: OwnedDescriptor
     private let name: String
+    private var parts = 0
+    private static let lockName = "lock"
 
     /// - Parameter lock: held by the caller, so that no sweeper sees the directory before it is locked.
     package init(_ layout: StoreLayout, holding lock: borrowing StoreLock) throws(SyscallError) {
@@ -30,9 +45,15 @@ package final class Staging {
         path = layout.temporary + "/" + name
         parent = try OwnedDescriptor.open(layout.temporary, O_RDONLY | O_DIRECTORY)
         try checked("mkdir", path) { [path] in mkdir(path, 0o700) }
-        directory = try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY)
-        let raw = directory.raw
-        try checked("flock", path) { flock(raw, LOCK_EX | LOCK_NB) }
+        held = try FileLock.open(path + "/" + Staging.lockName, waits: false)
+    }
+
+    /// A new directory below this one, empty.
+    package func makePart() throws(SyscallError) -> String {
+        parts += 1
+        let part = "\(path)/\(parts)"
+        try checked("mkdir", part) { mkdir(part, 0o700) }
+        return part
     }
 
     deinit { try? DirectoryTree.remove(Array(name.utf8), in: parent.raw) }
@@ -41,14 +62,15 @@ package final class Staging {
     package static func sweep(_ layout: StoreLayout, holding lock: borrowing StoreLock) throws(SyscallError) {
         let parent = try OwnedDescriptor.open(layout.temporary, O_RDONLY | O_DIRECTORY)
         for name in try Files.names(in: layout.temporary) {
-            let raw = openat(parent.raw, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-            if raw < 0 {
-                if errno == ENOTDIR || errno == ELOOP { unlinkat(parent.raw, name, 0) }
+            let lock = layout.temporary + "/" + name + "/" + lockName
+            // One without a lock file was killed before it made one: that happens under the store's lock.
+            if let file = try? OwnedDescriptor.open(lock, O_RDWR | O_NOFOLLOW) {
+                guard flock(file.raw, LOCK_EX | LOCK_NB) == 0 else { continue }
+            } else if errno == EACCES {
                 continue
             }
-            let directory = OwnedDescriptor(owning: raw)
-            guard flock(directory.raw, LOCK_EX | LOCK_NB) == 0 else { continue }
-            try DirectoryTree.remove(Array(name.utf8), in: parent.raw)
+            // Its owner may be removing it just now; what cannot be removed is the next command's.
+            try? DirectoryTree.remove(Array(name.utf8), in: parent.raw)
         }
     }
 }

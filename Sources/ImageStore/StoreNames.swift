@@ -72,6 +72,13 @@ extension ImageStore {
 
     /// Writes the layout's index anew from the names, which are what counts.
     func writeIndex(_ staging: Staging, holding lock: borrowing StoreLock) throws(SyscallError) {
+        let staged = staging.path + "/index.json"
+        try Files.write(try indexBytes(), to: staged)
+        try Files.rename(staged, layout.index)
+    }
+
+    /// The layout's index as the names have it.
+    func indexBytes() throws(SyscallError) -> [UInt8] {
         var index = ImageIndex(manifests: [])
         for (name, digest) in try allNames() {
             guard let record = try? readRecord(digest) else { continue }
@@ -82,10 +89,10 @@ extension ImageStore {
         }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-        guard let data = try? encoder.encode(index) else { return }
-        let staged = staging.path + "/index.json"
-        try Files.write(Array(data), to: staged)
-        try Files.rename(staged, layout.index)
+        guard let data = try? encoder.encode(index) else {
+            throw SyscallError("write", layout.index, errno: EINVAL)
+        }
+        return Array(data)
     }
 
     /// What `remove` did.
@@ -97,7 +104,13 @@ extension ImageStore {
     /// Takes the name `name` away; the image goes with its last name, and with it every layer and blob
     /// no other image uses. Throws `image-not-found` when there is none; the caller knows near misses.
     package func remove(named name: String) throws(Diagnostic) -> Removal {
-        guard let image = try image(named: name) else {
+        guard let image = try ownImage(named: name) else {
+            if let foreign = try self.image(named: name) {
+                throw Diagnostic(
+                    DiagnosticCode("store-read-only"), name,
+                    reasons: ["it lies in \(foreign.layout.root), which is only read"],
+                    remedies: ["TRIREME_STORE=\(foreign.layout.root) trireme image rm \(name)"])
+            }
             throw Diagnostic(DiagnosticCode("image-not-found"), name, reasons: ["no such image in \(layout.root)"])
         }
         let staging = try openStaging()
@@ -119,31 +132,56 @@ extension ImageStore {
         return removal
     }
 
-    private func aliases(of name: String) -> [String] {
+    func aliases(of name: String) -> [String] {
         let reference = ImageReference(name)
         return [reference, reference?.withoutLocalhost].compactMap { $0 }.map { layout.plan(fileName: $0.fileName) }
     }
 
+    /// Whether removing this image's name removes the image.
+    package func isLastName(_ image: StoredImage) throws(Diagnostic) -> Bool {
+        do throws(SyscallError) { return try names(of: image.record.manifest.digest).count <= 1 } catch {
+            throw failure(error)
+        }
+    }
+
     /// Moves what no name leads to into staging, which is deleted when the command ends: images, then
     /// the layers and blobs of none. A load in progress keeps its own in its staging until it commits.
-    private func collectGarbage(_ staging: Staging, holding lock: borrowing StoreLock) throws(SyscallError) {
+    ///
+    /// While anything here cannot be read (damage, or a store written by a newer trireme), nothing is known
+    /// to be unused, and nothing goes but the name.
+    func collectGarbage(_ staging: Staging, holding lock: borrowing StoreLock) throws(SyscallError) {
+        let plans = try Files.names(in: layout.plans)
         let named = Set(try allNames().map(\.digest))
+        var isReadable = !plans.contains { owner(of: layout.plan(fileName: $0)) == nil }
         var layers: Set<Digest> = []
         var blobs: Set<Digest> = []
+        var unnamed: [String] = []
         for name in try Files.names(in: layout.images) {
-            guard let digest = Digest(hex: name), named.contains(digest), let record = try? readRecord(digest) else {
-                try Files.rename(layout.images + "/" + name, staging.path + "/image-" + name)
+            guard let digest = Digest(hex: name), let record = try? readRecord(digest) else {
+                isReadable = false
+                continue
+            }
+            guard named.contains(digest) else {
+                unnamed.append(name)
                 continue
             }
             layers.formUnion(record.layers.map(\.diffID))
             blobs.formUnion(record.layers.map(\.blob.digest))
             blobs.formUnion([record.configuration, digest])
         }
-        for name in try Files.names(in: layout.layers) where !layers.contains(where: { $0.hex == name }) {
+        guard isReadable else { return }
+        for name in unnamed { try Files.rename(layout.images + "/" + name, staging.path + "/image-" + name) }
+        for name in try Files.names(in: layout.layers) where !Digest.names(name, in: layers) {
             try Files.rename(layout.layers + "/" + name, staging.path + "/gone-" + name)
         }
-        for name in try Files.names(in: layout.blobs) where !blobs.contains(where: { $0.hex == name }) {
+        for name in try Files.names(in: layout.blobs) where !Digest.names(name, in: blobs) {
             unlink(layout.blobs + "/" + name)
         }
+    }
+}
+
+extension Digest {
+    fileprivate static func names(_ hex: String, in digests: Set<Digest>) -> Bool {
+        Digest(hex: hex).map(digests.contains) ?? false
     }
 }

@@ -16,6 +16,8 @@ extension StoredImage {
         let record = ImageRecord(
             manifest: Descriptor(mediaType: "", digest: none, size: 0), configuration: none, platform: .current,
             created: nil, loaded: "", layers: [], mpi: mpi, skippedDevices: 0, droppedAttributes: 0)
-        return StoredImage(name: path, record: record, plan: plan, planPath: "", lowerDirectories: [path])
+        return StoredImage(
+            name: path, record: record, plan: plan, planPath: "", lowerDirectories: [path],
+            layout: StoreLayout(root: path))
     }
 }

@@ -1,14 +1,20 @@
 /// The nodes a batch system gave us, and how many tasks it allows on each.
 package struct Allocation: Equatable, Sendable {
-    /// The batch system's name in its own spelling: `slurm`, `local`.
+    /// The batch system's name in its own spelling: `slurm`, `pbs`, `lsf`, `sge`, `flux`, `ssh`, `local`.
     package var system: String
     package var jobID: String
     package var nodes: [Node]
+    /// Which task of an array job this is.
+    package var arrayTask: String?
+    /// When the system will end it, seconds since 1970; nil when it does not say.
+    package var endTime: Int?
 
-    package init(system: String, jobID: String, nodes: [Node]) {
+    package init(system: String, jobID: String, nodes: [Node], arrayTask: String? = nil, endTime: Int? = nil) {
         self.system = system
         self.jobID = jobID
         self.nodes = nodes
+        self.arrayTask = arrayTask
+        self.endTime = endTime
     }
 
     package struct Node: Equatable, Sendable {
@@ -22,6 +28,17 @@ package struct Allocation: Equatable, Sendable {
     }
 
     package var slots: Int { nodes.reduce(0) { $0 + $1.slots } }
+}
+
+/// What a user of one batch system types when its nodes do not answer.
+package struct SystemAdvice: Equatable, Sendable {
+    package var whenUnreached: [String]
+    package var whenLost: [String]
+
+    package init(whenUnreached: [String] = [], whenLost: [String] = []) {
+        self.whenUnreached = whenUnreached
+        self.whenLost = whenLost
+    }
 }
 
 /// Counts per node in Slurm's run-length notation: `2(x3),1` is 2,2,2,1.

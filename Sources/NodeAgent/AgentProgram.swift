@@ -4,11 +4,13 @@ import LinuxSystem
 
 /// The program `trireme-agent`, three in one so that one file bound into a container is enough:
 ///
-///     trireme-agent --serve INDEX ADDRESS:PORT[,ADDRESS:PORT…]   the node's agent (`Agent`)
+///     trireme-agent --serve SECRET INDEX ADDRESS:PORT[,…]        the node's agent (`Agent`)
 ///     trireme-agent --rank [--] CMD [ARG…]                       a rank's shim (`RankShim`)
 ///     trireme-agent [-OPTION…] HOST WORD…                        a launcher's remote shell (`RemoteShell`)
 package enum AgentProgram {
-    /// Name of the environment variable the secret comes in: never an argument, which anybody can read.
+    /// Name of the environment variable the secret comes in, where the batch system carries the environment.
+    /// SECRET on the command line says where else: `-` for standard input, or a file. Never the secret itself:
+    /// anybody can read arguments.
     package static let secretVariable = "TRIREME_JOB_SECRET"
 
     package static func main(_ arguments: [[UInt8]]) -> Int32 {
@@ -30,10 +32,12 @@ package enum AgentProgram {
     }
 
     private static func serve(_ words: [String]) -> Int32 {
-        guard words.count == 2, let index = Int(words[0]), let text = getenv(secretVariable),
-            let secret = RandomBytes.unhex(String(cString: text)), secret.count >= 16
-        else { return complain("started by hand? 'trireme run -n' starts it") }
-        unsetenv(secretVariable)
+        guard words.count == 3, let index = Int(words[1]), let secret = jobSecret(words[0]) else {
+            return complain(
+                words.count == 3 && words[0] != "-"
+                    ? "cannot read the job's secret \(words[0]): is that directory shared by the nodes?"
+                    : "has no secret of its job: started by hand? 'trireme run -n' starts it")
+        }
         signal(SIGPIPE, SIG_IGN)
         do throws(SyscallError) {
             try Guard.stand()
@@ -43,14 +47,37 @@ package enum AgentProgram {
             let signals = try checked("signalfd") {
                 linux_signalfd(handled, Int32(O_CLOEXEC) | Int32(O_NONBLOCK))
             }
-            let socket = try dial(words[1])
+            let socket = try dial(words[2])
             let connection = Connection(
                 socket, handshake: Handshake(.agent, secret: secret, nonce: RandomBytes.make(Handshake.nonceBytes)))
             try authenticate(connection)
             connection.send(.hello(node: nodeName(), index: index))
             Agent(leader: connection, signals: signals).run()
             return 0
-        } catch { return complain("cannot reach the job's leader at \(words[1]): \(error.sentence)") }
+        } catch { return complain("cannot reach the job's leader at \(words[2]): \(error.sentence)") }
+    }
+
+    private static func jobSecret(_ place: String) -> [UInt8]? {
+        var text: [UInt8] = []
+        if let value = getenv(secretVariable) {
+            text = Array(String(cString: value).utf8)
+            unsetenv(secretVariable)
+        } else {
+            let input = place == "-" ? 0 : open(place, O_RDONLY | O_CLOEXEC)
+            guard input >= 0 else { return nil }
+            defer { if input > 0 { close(input) } }
+            // One line; some systems never close the stream they carry.
+            var byte: UInt8 = 0
+            while text.count < 1024 {
+                var slot = pollfd(fd: input, events: Int16(POLLIN), revents: 0)
+                guard poll(&slot, 1, 20_000) > 0, read(input, &byte, 1) == 1, byte != 0x0A else { break }
+                text.append(byte)
+            }
+        }
+        guard let secret = RandomBytes.unhex(String(decoding: text, as: UTF8.self)), secret.count >= 16 else {
+            return nil
+        }
+        return secret
     }
 
     /// The batch system's name for this node, else the kernel's.

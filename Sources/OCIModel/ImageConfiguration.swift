@@ -7,12 +7,10 @@ package struct ImageConfiguration: Codable, Sendable {
     package var variant: String?
     package var config: Execution?
     package var rootFileSystem: RootFileSystem?
-
-    /// Of an image whose author recorded nothing.
-    package init() {}
+    package var history: [Step]?
 
     enum CodingKeys: String, CodingKey {
-        case created, author, architecture, variant, config
+        case created, author, architecture, variant, config, history
         case operatingSystem = "os"
         case rootFileSystem = "rootfs"
     }
@@ -25,9 +23,33 @@ package struct ImageConfiguration: Codable, Sendable {
     package struct RootFileSystem: Codable, Sendable {
         package var type: String?
         package var diffIDs: [Digest]?
+        package init(diffIDs: [Digest]) {
+            type = "layers"
+            self.diffIDs = diffIDs
+        }
         enum CodingKeys: String, CodingKey {
             case type
             case diffIDs = "diff_ids"
+        }
+    }
+
+    /// How one layer came about.
+    package struct Step: Codable, Sendable {
+        package var created: String?
+        package var createdBy: String?
+        package var author: String?
+        package var comment: String?
+        /// The step changed the configuration only and has no layer.
+        package var isEmptyLayer: Bool?
+        enum CodingKeys: String, CodingKey {
+            case created, author, comment
+            case createdBy = "created_by"
+            case isEmptyLayer = "empty_layer"
+        }
+        package init(created: String?, createdBy: String? = nil, comment: String? = nil) {
+            self.created = created
+            self.createdBy = createdBy
+            self.comment = comment
         }
     }
 
@@ -54,7 +76,7 @@ package struct ImageConfiguration: Codable, Sendable {
             case exposedPorts = "ExposedPorts"
             case volumes = "Volumes"
         }
-        package struct Empty: Codable, Sendable {}
+        package struct Empty: Codable, Sendable { package init() {} }
         package init() {}
     }
 }

@@ -45,6 +45,11 @@ package struct DockerArchiveEntry: Codable, Sendable {
     package var config: String
     package var repoTags: [String]?
     package var layers: [String]?
+    package init(config: String, repoTags: [String]?, layers: [String]?) {
+        self.config = config
+        self.repoTags = repoTags
+        self.layers = layers
+    }
     enum CodingKeys: String, CodingKey {
         case config = "Config"
         case repoTags = "RepoTags"

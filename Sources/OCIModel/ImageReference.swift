@@ -42,6 +42,14 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
 
     package var description: String { "\(repository):\(tag)" }
 
+    /// The name with its host, as registries and containerd write it: `docker.io/library/x:latest`.
+    package var qualified: String {
+        let parts = repository.split(separator: "/")
+        let hasHost = parts.count > 1 && (parts[0] == "localhost" || parts[0].contains { $0 == "." || $0 == ":" })
+        if hasHost { return description }
+        return "docker.io/" + (parts.count == 1 ? "library/" : "") + description
+    }
+
     /// The name without `localhost/`, which podman and buildah put before names of their own making; nil for others.
     package var withoutLocalhost: ImageReference? {
         repository.hasPrefix("localhost/") ? ImageReference("\(repository.dropFirst(10)):\(tag)") : nil

@@ -58,7 +58,13 @@ package struct JobStateMachine: Sendable {
         package var hasLauncher: Bool
         package var graceMilliseconds: Int
         package var joinTimeoutMilliseconds: Int
-        package init(map: TaskMap, hasLauncher: Bool, graceMilliseconds: Int, joinTimeoutMilliseconds: Int) {
+        /// What to type to see whether the nodes can be reached at all, and whether they were taken away.
+        package var advice: SystemAdvice
+        package init(
+            map: TaskMap, hasLauncher: Bool, graceMilliseconds: Int, joinTimeoutMilliseconds: Int,
+            advice: SystemAdvice = SystemAdvice()
+        ) {
+            self.advice = advice
             self.map = map
             self.hasLauncher = hasLauncher
             self.graceMilliseconds = graceMilliseconds
@@ -97,6 +103,11 @@ package struct JobStateMachine: Sendable {
 
     private var nodeCount: Int { setup.map.nodes.count }
     package func nodeName(_ node: Int) -> String { setup.map.nodes[node].name }
+    /// The job's node of that name, with or without its domain; nil when there is none.
+    package func node(named name: String) -> Int? {
+        setup.map.nodes.firstIndex { $0.name == name }
+            ?? setup.map.nodes.firstIndex { $0.name.prefix { $0 != "." } == name.prefix { $0 != "." } }
+    }
     /// Names of nodes that have not reported ready.
     package var missingNodes: [String] { setup.map.nodes.indices.filter { !ready.contains($0) }.map(nodeName) }
 
@@ -152,14 +163,14 @@ package struct JobStateMachine: Sendable {
     private func lost(_ node: Int, _ how: String) -> Diagnostic {
         Diagnostic(
             DiagnosticCode("node-lost"), nodeName(node), reasons: ["the job's agent there \(how)"],
-            remedies: ["squeue and sinfo -N show whether the node or the job was taken away"])
+            remedies: setup.advice.whenLost)
     }
 
     private func fanOutFailure(_ status: ExitStatus, _ said: String) -> Diagnostic {
         Diagnostic(
             DiagnosticCode("agents-not-started"), HostList(missingNodes).description,
             reasons: ["the command that starts the agents \(status)"] + (said.isEmpty ? [] : [said]),
-            remedies: ["srun -N \(nodeCount) hostname"])
+            remedies: setup.advice.whenUnreached)
     }
 
     // MARK: Ranks
@@ -233,7 +244,11 @@ package struct JobStateMachine: Sendable {
 
     private mutating func interrupt(_ now: Int) -> [Effect] {
         defer { lastInterrupt = now }
-        if phase == .ending { return [.stop(graceMilliseconds: 0)] }
+        if phase == .ending {
+            // Nodes that do not answer are not given a long grace any more either.
+            endBy = min(endBy ?? .max, now + Self.teardownMilliseconds)
+            return [.stop(graceMilliseconds: 0)]
+        }
         guard let lastInterrupt, now - lastInterrupt <= Self.interruptWindowMilliseconds else { return [.showState] }
         return end(ExitCode.signal(2), [.announce("cancelled; Ctrl-C again kills at once")], now)
     }
@@ -248,7 +263,7 @@ package struct JobStateMachine: Sendable {
                 reasons: [
                     "\(missing.count) of \(nodeCount) nodes did not join within \(setup.joinTimeoutMilliseconds / 1000) s"
                 ],
-                remedies: ["srun -w \(HostList(missing).description) hostname", "--join-timeout SECONDS waits longer"])
+                remedies: setup.advice.whenUnreached + ["--join-timeout SECONDS waits longer"])
             return end(ExitCode.ownFailure, [.report(diagnostic)], now)
         case .running:
             if let suspect, now >= suspect.until { return blame(suspect.rank, suspect.status, now) }

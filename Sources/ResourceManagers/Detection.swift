@@ -3,11 +3,56 @@ import JobModel
 
 /// Which batch system's allocation this process stands in.
 package enum Detection {
+    /// In the order in which they are asked. Flux comes first: its instances are started inside other
+    /// systems' jobs, whose variables are then still there. A job of Grid Engine, PBS or LSF that was
+    /// started from a Slurm allocation (a site in transition) likewise has the newer variables of its own.
+    package static let all: [any ResourceManager.Type] = [
+        Flux.self, Slurm.self, GridEngine.self, PBS.self, LSF.self,
+    ]
+
+    package static func manager(named name: String) -> (any ResourceManager.Type)? {
+        let aliases = ["torque": "pbs", "openpbs": "pbs", "gridengine": "sge", "uge": "sge", "openlava": "lsf"]
+        return (all + [PlainHosts.self]).first { $0.name == aliases[name] ?? name }
+    }
+
     /// Nil outside any allocation.
     ///
-    /// - Parameter environment: looks a variable up.
+    /// - Parameter name: asks only this one; nil asks all.
     /// - Throws: a `Diagnostic` when the variables of an allocation contradict each other.
-    package static func allocation(environment: (String) -> String?) throws(Diagnostic) -> Allocation? {
-        try SlurmEnvironment.allocation(environment)
+    package static func allocation(named name: String? = nil, in surroundings: Surroundings) throws(Diagnostic)
+        -> Allocation?
+    {
+        for manager in name.map({ manager(named: $0).map { [$0] } ?? [] }) ?? all {
+            if let allocation = try manager.allocation(in: surroundings) { return allocation }
+        }
+        return nil
+    }
+
+    /// True in the processes that should leave the job to another one (see `ResourceManager.isFollower`).
+    package static func isFollower(_ surroundings: Surroundings) -> Bool {
+        all.contains { $0.isFollower(surroundings) }
+    }
+}
+
+extension Diagnostic {
+    /// `allocation-unreadable`, with the variable or file that says it.
+    static func unreadable(_ subject: String, _ reason: String, remedy: String) -> Diagnostic {
+        Diagnostic(DiagnosticCode("allocation-unreadable"), subject, reasons: [reason], remedies: [remedy])
+    }
+}
+
+/// Counts how often each name comes, keeping the order of first sight: machine files name a host once per slot.
+struct HostCounts {
+    private(set) var nodes: [Allocation.Node] = []
+    private var places: [String: Int] = [:]
+
+    /// - Parameter slots: 0 names the host without giving it a place yet.
+    mutating func add(_ name: String, slots: Int = 1) {
+        if let place = places[name] {
+            nodes[place].slots += slots
+        } else {
+            places[name] = nodes.count
+            nodes.append(Allocation.Node(name: name, slots: slots))
+        }
     }
 }

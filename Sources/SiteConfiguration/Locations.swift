@@ -6,8 +6,12 @@ import LinuxSystem
 /// The launcher `trireme` finds the store by the same rule on C strings
 /// (`ContainerLaunch`); the two must agree.
 package struct Locations: Sendable, Equatable {
-    /// The image store: `TRIREME_STORE`, else `$XDG_DATA_HOME/trireme/store`, else `~/.local/share/trireme/store`.
+    /// The image store written to: the first path of `TRIREME_STORE`, else `$XDG_DATA_HOME/trireme/store`, else `~/.local/share/trireme/store`.
     package var store: String
+    /// Stores that are only read: the second and later paths of `TRIREME_STORE`, separated by colons.
+    package var siteStores: [String] = []
+    /// All of them as `TRIREME_STORE` has them.
+    package var storeList: String { ([store] + siteStores).joined(separator: ":") }
     /// Records of clusters and jobs: `$XDG_STATE_HOME/trireme`, else `~/.local/state/trireme`.
     package var state: String
     /// Temporary space: `TRIREME_TMPDIR`, else `TMPDIR`, else `/tmp`.
@@ -17,7 +21,9 @@ package struct Locations: Sendable, Equatable {
     package init(environment: (String) -> String?) {
         func nonEmpty(_ name: String) -> String? { environment(name).flatMap { $0.isEmpty ? nil : $0 } }
         home = nonEmpty("HOME") ?? "/"
-        store = nonEmpty("TRIREME_STORE") ?? (nonEmpty("XDG_DATA_HOME") ?? home + "/.local/share") + "/trireme/store"
+        let stores = (nonEmpty("TRIREME_STORE") ?? "").split(separator: ":").map(String.init)
+        store = stores.first ?? (nonEmpty("XDG_DATA_HOME") ?? home + "/.local/share") + "/trireme/store"
+        siteStores = Array(stores.dropFirst())
         state = (nonEmpty("XDG_STATE_HOME") ?? home + "/.local/state") + "/trireme"
         temporary = nonEmpty("TRIREME_TMPDIR") ?? nonEmpty("TMPDIR") ?? "/tmp"
     }

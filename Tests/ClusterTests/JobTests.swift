@@ -26,6 +26,19 @@ import Testing
         #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
     }
 
+    /// No launcher in the image, no PMI of the batch system: the agents start the ranks and serve them PMI.
+    @Test func agentsServePMIThemselves() throws {
+        for _ in 0..<3 {
+            let run = try fixture.run(["-n", "6", "-N", "3", "--launcher", "direct", JobFixture.mpich, "mpi-hello"])
+            #expect(run.status == 0 && places(run) == expected, "\(run.outputText)\(run.errorText)")
+            #expect(run.errorText.isEmpty)
+        }
+        // OpenMPI would start six jobs of one rank each.
+        let refused = try fixture.run(["-n", "6", "--launcher", "direct", JobFixture.openMPI, "mpi-hello"])
+        #expect(refused.status == 125 && refused.errorText.contains("mpi-mismatch"))
+        #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
+    }
+
     @Test func labelsStreamsAndVariables() throws {
         let script =
             "echo $TRIREME_RANK $TRIREME_LOCAL_RANK $TRIREME_SIZE $TRIREME_NODE_RANK $TRIREME_NODELIST; echo e >&2"
@@ -62,18 +75,16 @@ import Testing
         #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
     }
 
-    @Test func startIsQuick() throws {
-        let bound = ["openmpi": 0.8, "mpich": 0.5]
-        for (kind, seconds) in bound {
-            let run = try fixture.script(
-                """
-                salloc -Q -N 3 -n 6 sh -c 'for i in 1 2 3 4 5; do
-                s=$(date +%s%N); trireme run -n 6 -N 3 mpi-hello:\(kind) mpi-hello | tail -n 1 >/dev/null
-                echo $(( ($(date +%s%N) - s) / 1000000 )); done'
-                """)
-            let best = run.lines.compactMap { Double($0) }.min() ?? .infinity
-            // The benchmark gives the figure; here only a start gone wrong is found, on a machine that may be busy.
-            #expect(best / 1000 < seconds * 3, "\(kind): \(run.outputText)\(run.errorText)")
-        }
+    /// A name that does not resolve costs OpenMPI five seconds at every start. The benchmark gives the
+    /// real figure; machines that run tests are too busy for it.
+    @Test(arguments: ["openmpi", "mpich"]) func startWaitsForNoTimeout(_ kind: String) throws {
+        let run = try fixture.script(
+            """
+            salloc -Q -N 3 -n 6 sh -c 'for i in 1 2 3 4 5; do
+            s=$(date +%s%N); trireme run -n 6 -N 3 mpi-hello:\(kind) mpi-hello | tail -n 1 >/dev/null
+            echo $(( ($(date +%s%N) - s) / 1000000 )); done'
+            """)
+        let best = run.lines.compactMap { Double($0) }.min() ?? .infinity
+        #expect(best / 1000 < 5, "\(run.outputText)\(run.errorText)")
     }
 }

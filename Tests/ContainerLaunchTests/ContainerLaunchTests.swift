@@ -89,6 +89,28 @@ private func withC<R>(_ text: String, _ body: (CString) throws -> R) rethrows ->
         #expect(withC(text) { BindText.bound($0) } >= all.count)
     }
 
+    /// What the fuzzer of Fuzz/ checks, on texts of a fixed seed.
+    @Test func anyTextEndsAndStaysInside() {
+        let letters = Array(#"/ab:,\\.-= ro"#.utf8)
+        var state: UInt64 = 42
+        for _ in 0..<20000 {
+            var text: [CChar] = []
+            for _ in 0..<24 {
+                state = state &* 6_364_136_223_846_793_005 &+ 1
+                text.append(CChar(letters[Int(state >> 33) % letters.count]))
+            }
+            text.append(0)
+            text.withUnsafeBufferPointer { raw in
+                guard let all = try? binds(raw.baseAddress!) else { return }
+                #expect(all.count <= BindText.bound(raw.baseAddress!))
+                for bind in all {
+                    #expect(bind.destination[0] == slash && bind.source[0] == slash)
+                    #expect(!isEqual(bind.destination, "/"))
+                }
+            }
+        }
+    }
+
     @Test func destinationsAreOrderedByDepth() throws {
         let list = MountList(capacity: 8)
         var all = list

@@ -42,7 +42,9 @@ final class Unpacked {
             try OwnedDescriptor.open($0, O_RDONLY | O_DIRECTORY).release()
         }
         defer { descriptors.forEach { close($0) } }
-        let extractor = LayerExtractor(into: descriptors[0], lower: Array(descriptors[1...]), limits: limits)
+        let extractor = LayerExtractor(into: descriptors[0], budget: ExtractionBudget(limits)) {
+            Array(descriptors[1...])
+        }
         try extractor.extract(TarReader(BufferedChunks(MemoryStream(archive, piece: piece))))
         summary = extractor.summary
     }

@@ -141,6 +141,9 @@ import Testing
             "run", "--mount", "type=tmpfs,destination=/t,tmpfs-size=64k,tmpfs-mode=1770", "prepared", "probe", "stat",
             "/t")
         #expect(run.outputText.hasSuffix(" 41770\n"), "\(run.errorText)")
+        #expect(
+            try store.trireme("run", "--tmpfs", "/t:size=1m,mode=700", "prepared", "probe", "stat", "/t").outputText
+                .hasSuffix(" 40700\n"))
         let full = try store.trireme(
             "run", "--mount", "type=tmpfs,destination=/t,tmpfs-size=64k", "prepared", "probe", "fill", "/t/x")
         #expect(full.lines == ["ENOSPC"], "the application sees why: \(full.errorText)")

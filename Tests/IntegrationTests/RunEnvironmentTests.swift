@@ -176,6 +176,24 @@ import Testing
             ])
     }
 
+    /// Links of the image at these places are not followed: what they lead to stays as it is.
+    @Test func accountsBehindLinks() throws {
+        let base = store.path + "/layers/base"
+        try store.write("layers/base/srv/users", "linked:x:4000000001:1::/:/bin/sh\n")
+        try FileManager.default.removeItem(atPath: base + "/etc/passwd")
+        try FileManager.default.createSymbolicLink(atPath: base + "/etc/passwd", withDestinationPath: "../srv/users")
+        try FileManager.default.createSymbolicLink(atPath: base + "/etc/group", withDestinationPath: "/no/such")
+        let lines = try store.trireme("run", "plain", "probe", "cat", "/etc/passwd").lines
+        #expect(lines.count == 2 && lines[0].hasPrefix("linked:") && lines[1].contains(":x:\(geteuid()):"), "\(lines)")
+        #expect(try store.trireme("run", "plain", "probe", "cat", "/etc/group").lines.count == 1)
+        #expect(
+            try store.trireme("run", "plain", "probe", "cat", "/srv/users").lines == [
+                "linked:x:4000000001:1::/:/bin/sh"
+            ])
+        #expect(
+            try store.trireme("run", "-B", store.home + ":/etc/new", "plain", "probe", "stat", "/etc/new").status == 0)
+    }
+
     /// A host whose own name only its resolver knows: the container's /etc/hosts has it.
     @Test func theHostsOwnNameIsKnown() throws {
         let script = """

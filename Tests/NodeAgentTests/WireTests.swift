@@ -5,12 +5,14 @@ import Testing
 @Suite struct WireTests {
     private static let assignment = JobAssignment(
         jobID: "7.abcd", key: "k", nodeIndex: 1, nodeNames: ["n1", "n2"], nodeAddresses: ["10.0.0.1", "10.0.0.2"],
-        size: 4, plan: [0, 1, 2], store: "/s", directory: Array("/d".utf8), environment: [Array("A=1".utf8)],
+        size: 4, ranksPerNode: [2, 2], plan: [0, 1, 2], store: "/s", directory: Array("/d".utf8),
+        environment: [Array("A=1".utf8)],
         overrides: [Array("B=\u{e9}".utf8), [0x42, 0x3D, 0xFF]], labelsOutput: true, graceMilliseconds: 5000)
 
     static let messages: [WireMessage] = [
         .hello(node: "n1", index: -1), .job(assignment), .ready, .failed(step: "mount", errno: 1, subject: "/x"),
-        .launch(channel: 9, Launch(arguments: [[0xFF], []], environment: [], rank: 3, takesInput: true)),
+        .launch(
+            channel: 9, Launch(arguments: [[0xFF], []], environment: [], rank: 3, takesInput: true, speaksPMI: true)),
         .launched(channel: 9, pid: 77), .refused(channel: 1, errno: 2, subject: "x"),
         .output(channel: 4, stream: 2, bytes: [10]), .exited(channel: 1, .exited(255)),
         .exited(channel: 1, .signaled(9)), .input(channel: 0, bytes: []), .consumed(channel: 0, count: 65536),
@@ -18,7 +20,7 @@ import Testing
         .rankJoining(rank: 5), .node(environment: [[1]], size: 6), .rankOutput(rank: 1, stream: 1, bytes: [1]),
         .rankStarted(rank: 1, size: 2, pid: 3), .rankExited(rank: 1, .exited(0)),
         .rankRefused(rank: 1, errno: 2, reason: "r"), .signal(10), .stop(graceMilliseconds: 0), .empty(unkillable: 1),
-        .ping, .pong, .release,
+        .ping, .pong, .release, .fence([[1], []]), .fenceDone([]),
     ]
 
     @Test(arguments: messages) func everyMessageComesBack(_ message: WireMessage) throws {

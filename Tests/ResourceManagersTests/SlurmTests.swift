@@ -5,7 +5,7 @@ import Testing
 
 @Suite struct SlurmTests {
     private func allocation(_ variables: [String: String]) throws(Diagnostic) -> Allocation? {
-        try Detection.allocation { variables[$0] }
+        try Detection.allocation(in: Surroundings { variables[$0] })
     }
 
     @Test func noneOutsideAJob() throws {
@@ -49,7 +49,8 @@ import Testing
 
     @Test func onlyTheFirstTaskOfAStepLeads() {
         func isFollower(_ tasks: String?, _ rank: String?) -> Bool {
-            SlurmEnvironment.isFollower { $0 == "SLURM_STEP_NUM_TASKS" ? tasks : $0 == "SLURM_PROCID" ? rank : nil }
+            Slurm.isFollower(
+                Surroundings { $0 == "SLURM_STEP_NUM_TASKS" ? tasks : $0 == "SLURM_PROCID" ? rank : nil })
         }
         #expect(isFollower("4", "1") && !isFollower("4", "0") && !isFollower("1", "0") && !isFollower(nil, nil))
     }

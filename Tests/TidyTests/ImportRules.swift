@@ -8,7 +8,7 @@ enum ImportRules {
     /// Targets on the hot path or with a bounded memory: no Foundation, no concurrency.
     static let withoutFoundation: Set<String> = [
         "CLinux", "LinuxSystem", "LaunchPlan", "ContainerLaunch", "NodeAgent", "VirtualCluster", "JobModel",
-        "ResourceManagers", "Orchestrator", "trireme", "trireme-agent",
+        "ResourceManagers", "ProcessManagement", "Orchestrator", "trireme", "trireme-agent",
     ]
     static let foundation: Set<String> = ["Foundation", "FoundationEssentials", "Dispatch", "_Concurrency"]
 
@@ -37,7 +37,11 @@ enum ImportRules {
         "ContainerRuntime": [
             "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics",
         ],
-        "NodeAgent": ["ContainerLaunch", "LaunchPlan", "JobModel", "LinuxSystem", "CLinux", "Diagnostics", "Crypto"],
+        "ProcessManagement": [],
+        "NodeAgent": [
+            "ContainerLaunch", "LaunchPlan", "JobModel", "ProcessManagement", "LinuxSystem", "CLinux", "Diagnostics",
+            "Crypto",
+        ],
         "VirtualCluster": ["ImageStore", "LaunchPlan", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"],
         "Commands": [
             "ContainerRuntime", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "JobModel",

@@ -68,6 +68,7 @@ int linux_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode,
 int linux_pipe2(int ends[2], int flags);                            // pipe2(2)
 int linux_memfd_create(const char *name, unsigned flags);          // memfd_create(2)
 int linux_add_seals(int fd, int seals);                            // F_ADD_SEALS
+int linux_syncfs(int fd);                                          // syncfs(2)
 int linux_renameat2(int from, const char *from_path, int to,
                     const char *to_path, unsigned flags);          // renameat2(2)
 ssize_t linux_copy_file_range(int in, int64_t *in_offset, int out,

@@ -94,7 +94,7 @@ struct ClusterPlanner {
         }
         // A digest, or no image at all: then the resolver says what is near.
         do throws(Diagnostic) {
-            let found = try ImageResolver(store: ImageStore(root: locations.store)).resolve(image)
+            let found = try ImageResolver(store: ImageStore(locations)).resolve(image)
             return (locations.store, found.plan.layers)
         } catch {
             var error = error

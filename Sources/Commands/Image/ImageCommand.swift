@@ -6,12 +6,17 @@ import SiteConfiguration
 /// `trireme image`
 package struct ImageCommand: ParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "image", abstract: "Images: load them from archives, list, inspect and remove them.",
-        subcommands: [ImageLoad.self, ImageList.self, ImageInspect.self, ImageRemove.self])
+        commandName: "image", abstract: "Images: in and out of the store, listed, inspected, checked and removed.",
+        subcommands: [
+            ImageLoad.self, ImageSave.self, ImageImport.self, ImageList.self, ImageInspect.self, ImageHistory.self,
+            ImageTag.self, ImageRemove.self, ImagePrune.self, ImagePin.self, ImageUsage.self, ImageVerify.self,
+        ])
     package init() {}
 }
 
 extension ImageStore {
     /// The store of this invocation.
-    static func current() -> ImageStore { ImageStore(root: Locations.current().store) }
+    static func current() -> ImageStore { ImageStore(.current()) }
+
+    init(_ locations: Locations) { self.init(root: locations.store, sites: locations.siteStores) }
 }

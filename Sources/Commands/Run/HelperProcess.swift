@@ -15,12 +15,13 @@ final class HelperProcess {
 
     private static let saidBytes = 4096
 
-    init(_ words: [String], environment: [[UInt8]]) throws(SyscallError) {
+    /// - Parameter input: what it reads, at most a pipe's 64 KiB; then end of file.
+    init(_ words: [String], environment: [[UInt8]], input: [UInt8] = []) throws(SyscallError) {
         var ends: [Int32] = [-1, -1]
-        let null = open("/dev/null", O_RDONLY | O_CLOEXEC)
-        defer { close(null) }
+        let source = try Self.source(input)
+        defer { close(source) }
         try checked("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
-        let streams = Spawn.Streams(input: null, output: ends[1], error: ends[1])
+        let streams = Spawn.Streams(input: source, output: ends[1], error: ends[1])
         defer { close(ends[1]) }
         pid = try Spawn.start(
             words.map { Array($0.utf8) }, environment: environment, streams: streams, deathSignal: SIGTERM)
@@ -29,6 +30,15 @@ final class HelperProcess {
     }
 
     deinit { if output >= 0 { close(output) } }
+
+    private static func source(_ bytes: [UInt8]) throws(SyscallError) -> Int32 {
+        if bytes.isEmpty { return open("/dev/null", O_RDONLY | O_CLOEXEC) }
+        var ends: [Int32] = [-1, -1]
+        try checked("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
+        _ = bytes.withUnsafeBytes { write(ends[1], $0.baseAddress, $0.count) }
+        close(ends[1])
+        return ends[0]
+    }
 
     /// What it said since the last call; the last of it is kept for the error message.
     func readOutput() -> [UInt8] {

@@ -39,15 +39,19 @@ extension JobLeader {
 
     private func begin() {
         switch rankStart {
-        case .direct:
+        case .direct(let speaksPMI):
             for rank in 0..<job.map.size {
                 guard let place = job.map.place(of: rank) else { continue }
                 let environment = [
                     EnvironmentBlock.entry("TRIREME_RANK", rank),
                     EnvironmentBlock.entry("TRIREME_LOCAL_RANK", place.localRank),
+                    // torchrun's words, for programs that need no MPI.
+                    EnvironmentBlock.entry("RANK", rank), EnvironmentBlock.entry("LOCAL_RANK", place.localRank),
                 ]
                 launch(
-                    Launch(arguments: job.command, environment: environment, rank: rank, takesInput: rank == 0),
+                    Launch(
+                        arguments: job.command, environment: environment, rank: rank, takesInput: rank == 0,
+                        speaksPMI: speaksPMI),
                     on: place.node)
             }
         case .launcher(let arguments, let environment):
@@ -86,6 +90,7 @@ extension JobLeader {
         case .rankExited(let rank, let status): act(machine.handle(.rankExited(rank: rank, status), now: now))
         case .rankRefused(let rank, let errno, let reason): refuse(rank, node, errno, reason, now)
         case .rankOutput(_, let stream, let bytes): streams.add(stream, bytes)
+        case .fence(let entries): fence(node, entries)
         case .output(let channel, let stream, let bytes): output(channel, stream, bytes)
         case .consumed(_, let count): streams.inputTaken(count)
         case .exited(let channel, let status): exited(channel, status, now)
@@ -94,6 +99,15 @@ extension JobLeader {
         case .hangUp(let request): forward(node, request) { .hangUp(channel: $0) }
         default: break
         }
+    }
+
+    /// A PMI barrier over the nodes: when the last has come, everybody gets everybody's keys.
+    private func fence(_ node: Int, _ entries: [[UInt8]]) {
+        fences[node] = entries
+        guard fences.count == job.map.nodes.count else { return }
+        let all = fences.sorted { $0.key < $1.key }.flatMap { $0.value }
+        fences = [:]
+        sendToAll(.fenceDone(all))
     }
 
     private func failure(_ node: Int, _ step: String, _ errno: Int, _ subject: String) -> Diagnostic {

@@ -34,8 +34,10 @@ final class JobLeader {
     var launcherVoice = LauncherVoice()
     /// Where our standard input goes: the process of rank 0.
     var inputTarget: (node: Int, channel: UInt32)?
-    private var fanOut: HelperProcess?
+    private var fanOut: FanOut?
     var step: HelperProcess?
+    /// The nodes whose ranks wait in the present PMI barrier, and the keys they bring.
+    var fences: [Int: [[UInt8]]] = [:]
     private var nextPing = 0
     /// When the user is next told which nodes are awaited.
     private var nextWaitNote = MonotonicTime.now() + 3_000
@@ -82,7 +84,9 @@ final class JobLeader {
         machine = JobStateMachine(
             .init(
                 map: job.map, hasLauncher: rankStart.hasLauncher, graceMilliseconds: job.graceMilliseconds,
-                joinTimeoutMilliseconds: job.joinTimeoutMilliseconds), now: MonotonicTime.now())
+                joinTimeoutMilliseconds: job.joinTimeoutMilliseconds,
+                advice: Detection.manager(named: allocation.system)?.advice(for: allocation) ?? SystemAdvice()),
+            now: MonotonicTime.now())
         do throws(SyscallError) {
             let bound = try TCPSocket.listen(port: port)
             self.port = bound.port
@@ -106,7 +110,8 @@ final class JobLeader {
         case listener, signals
         case stranger(Int)
         case agent(Int)
-        case fanOut, step, input
+        case helper(HelperProcess)
+        case step, input
         case stream(Int)
     }
 
@@ -145,7 +150,7 @@ final class JobLeader {
                 link.connection.descriptor.raw,
                 (streams.isCongested ? 0 : POLLIN) | (link.connection.wantsWrite ? POLLOUT : 0), .agent(node))
         }
-        if let fanOut, fanOut.output >= 0 { add(fanOut.output, POLLIN, .fanOut) }
+        for helper in fanOut?.helpers ?? [] where helper.output >= 0 { add(helper.output, POLLIN, .helper(helper)) }
         if let step, step.output >= 0 { add(step.output, POLLIN, .step) }
         if inputTarget != nil, streams.readsInput { add(0, POLLIN, .input) }
         for stream in [1, 2] where streams.isWaiting(stream) { add(Int32(stream), POLLOUT, .stream(stream)) }
@@ -157,7 +162,7 @@ final class JobLeader {
         case .signals: takeSignals()
         case .stranger(let index): hear(index)
         case .agent(let node): hearAgent(node)
-        case .fanOut: _ = fanOut?.readOutput()
+        case .helper(let helper): _ = helper.readOutput()
         case .step: if let said = step?.readOutput() { heardFromLauncher(2, said) }
         case .input: forwardInput()
         case .stream(let stream): streams.flush(stream)
@@ -200,7 +205,9 @@ final class JobLeader {
             let messages = try stranger.connection.receive()
             stranger.connection.flush()
             guard case .hello(let name, let place)? = messages.first else { return }
-            let node = job.map.nodes.firstIndex { $0.name == name } ?? place
+            // A number was given where one command starts one agent; else names tell, which systems
+            // write with or without the domain.
+            let node = place >= 0 ? place : machine.node(named: name) ?? -1
             guard job.map.nodes.indices.contains(node), agents[node] == nil else {
                 stranger.connection.close()
                 return
@@ -254,7 +261,8 @@ final class JobLeader {
         guard let plan = try? container.plan.encoded() else { return nil }
         return JobAssignment(
             jobID: job.id, key: key, nodeIndex: node, nodeNames: job.map.nodes.map(\.name),
-            nodeAddresses: job.map.nodes.indices.map { agents[$0]?.address ?? "" }, size: job.map.size, plan: plan,
+            nodeAddresses: job.map.nodes.indices.map { agents[$0]?.address ?? "" }, size: job.map.size,
+            ranksPerNode: job.map.nodes.map(\.tasks), plan: plan,
             store: container.store, directory: Array(String(cString: directory).utf8),
             environment: JobEnvironment.passed(EnvironmentBlock.current()), overrides: container.overrides,
             labelsOutput: job.labelsOutput, graceMilliseconds: job.graceMilliseconds)
@@ -266,21 +274,30 @@ final class JobLeader {
         do throws(SyscallError) {
             let program = try SiteProgram.path("trireme-agent")
             let addresses = TCPSocket.ownAddresses().map { "\($0):\(port)" }.joined(separator: ",")
-            let agent = [program, "--serve"]
-            let environment = EnvironmentBlock.merged(
-                EnvironmentBlock.current(),
-                [EnvironmentBlock.entry(AgentProgram.secretVariable, RandomBytes.hex(secret))])
-            let words =
-                allocation.system == "slurm"
-                ? SlurmCommands.fanOut(
-                    nodes: job.map.nodes.map(\.name), jobID: allocation.jobID, command: agent + ["-1", addresses])
-                : agent + ["0", "127.0.0.1:\(port)"]
-            fanOut = try HelperProcess(words, environment: environment)
+            let nodes = job.map.nodes.map(\.name)
+            let surroundings = Surroundings.current
+            let directory = Locations.current().state
+            let manager = Detection.manager(named: allocation.system)
+            func agent(_ secret: String) -> AgentStart {
+                AgentStart(
+                    nodes: nodes, jobID: allocation.jobID, command: [program, "--serve", secret],
+                    addresses: addresses, here: HostName.current)
+            }
+            let secretFile = "\(directory)/job-\(job.id).secret"
+            var commands = manager?.fanOut(agent("-"), in: surroundings) ?? []
+            if commands.contains(where: { $0.secret == .file }) {
+                try FanOut.makeDirectory(directory)
+                commands = manager?.fanOut(agent(secretFile), in: surroundings) ?? []
+            }
+            if manager == nil {
+                let words = [program, "--serve", "-", "0", "127.0.0.1:\(port)"]
+                commands = [FanOutCommand(words: words, secret: .environment)]
+            }
+            fanOut = try FanOut(commands, secret: RandomBytes.hex(secret), secretFile: secretFile)
         } catch {
             throw Diagnostic(
-                DiagnosticCode("agents-not-started"), error.subject.isEmpty ? "srun" : error.subject,
-                reasons: [error.sentence],
-                remedies: allocation.system == "slurm" ? ["srun must be in PATH inside the allocation"] : [])
+                DiagnosticCode("agents-not-started"), error.subject.isEmpty ? allocation.system : error.subject,
+                reasons: [error.sentence], remedies: machine.setup.advice.whenUnreached)
         }
     }
 
@@ -293,10 +310,10 @@ final class JobLeader {
                 linux_status_exited(status) != 0
                 ? .exited(linux_status_exit_code(status)) : .signaled(linux_status_signal(status))
             let now = MonotonicTime.now()
-            if let fanOut, fanOut.pid == pid {
-                _ = fanOut.readOutput()
-                fanOut.hasEnded = true
-                act(machine.handle(.fanOutExited(ended, said: fanOut.tail), now: now))
+            if let helper = fanOut?.helper(pid) {
+                _ = helper.readOutput()
+                helper.hasEnded = true
+                act(machine.handle(.fanOutExited(ended, said: helper.tail), now: now))
             } else if let step, step.pid == pid {
                 step.hasEnded = true
                 heardFromLauncher(2, step.readOutput())
@@ -311,16 +328,7 @@ final class JobLeader {
     /// At the end every agent has gone, so srun goes by itself; it is not waited for longer than 2 s.
     private func endHelpers() {
         step?.end(SIGTERM)
-        let deadline = MonotonicTime.now() + 2000
-        while let fanOut, !fanOut.hasEnded {
-            var status: Int32 = 0
-            if waitpid(fanOut.pid, &status, WNOHANG) == fanOut.pid { return }
-            if MonotonicTime.now() >= deadline {
-                fanOut.end(SIGKILL)
-                return
-            }
-            usleep(2000)
-        }
+        fanOut?.awaitEnd(milliseconds: 2000)
     }
 
     func finish(_ code: Int32) { exitCode = code }

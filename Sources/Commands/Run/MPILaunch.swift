@@ -10,8 +10,8 @@ import ResourceManagers
 
 /// How the ranks of a job are started: by the agents, by the image's own MPI launcher, or by Slurm.
 enum RankStart {
-    /// Each rank by its node's agent; for commands that use no MPI.
-    case direct
+    /// Each rank by its node's agent, which serves PMI to those that speak it.
+    case direct(speaksPMI: Bool)
     /// One launcher in the first node's container, which reaches the others through the agents.
     case launcher(arguments: [[UInt8]], environment: [[UInt8]])
     /// A Slurm step whose tasks join the nodes' containers.
@@ -32,7 +32,7 @@ struct MPILaunch {
     private static let agent = "/.trireme/agent"
 
     func start() throws(Diagnostic) -> RankStart {
-        if job.launcher == .direct { return .direct }
+        if job.launcher == .direct { return try direct() }
         let detected = try detect()
         if job.model == .rank || job.launcher == .srun { return try step(detected) }
         guard let detected else {
@@ -41,7 +41,7 @@ struct MPILaunch {
                     DiagnosticCode("mpi-mismatch"), container.image.name, reasons: ["the image has no MPI"],
                     remedies: ["--launcher direct"])
             }
-            return .direct
+            return .direct(speaksPMI: true)
         }
         guard let launcher = detected.installation.launcher else {
             throw Diagnostic(
@@ -64,6 +64,27 @@ struct MPILaunch {
         } catch {
             throw Diagnostic(DiagnosticCode("store-unusable"), container.image.name, reasons: [error.sentence])
         }
+    }
+
+    /// The agents start the ranks. MPICH and its kin find each other by the PMI the agents serve; OpenMPI
+    /// speaks PMIx alone, and would start every rank as a job of its own, without a word.
+    private func direct() throws(Diagnostic) -> RankStart {
+        let command = String(decoding: job.command.first ?? [], as: UTF8.self)
+        let linked: DetectedMPI?
+        do throws(SyscallError) {
+            linked = try MPIDetection.linked(image: container.image, command: command)
+        } catch {
+            throw Diagnostic(DiagnosticCode("store-unusable"), container.image.name, reasons: [error.sentence])
+        }
+        if case .openMPI = linked?.flavour, job.map.size > 1 {
+            throw Diagnostic(
+                DiagnosticCode("mpi-mismatch"), "--launcher direct",
+                reasons: ["\(command) uses Open MPI, which would start every rank as a job of its own"],
+                remedies: [
+                    "--launcher mpirun uses the image's own launcher", "--model rank lets Slurm start the ranks",
+                ])
+        }
+        return .direct(speaksPMI: true)
     }
 
     private var hosts: String { job.map.nodes.map { "\($0.name):\($0.tasks)" }.joined(separator: ",") }

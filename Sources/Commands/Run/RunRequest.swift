@@ -52,8 +52,8 @@ struct RunRequest {
                 remedies: ["trireme exec \(name) COMMAND", "trireme run \(name)", "trireme shell \(name)"])
         }
         if let cluster = options.parallel.cluster { return try runInCluster(cluster) }
-        let environment = { (name: String) in getenv(name).map { String(cString: $0) } }
-        if options.parallel.isParallel, SlurmEnvironment.isFollower(environment) {
+        let surroundings = Surroundings.current
+        if options.parallel.isParallel, Detection.isFollower(surroundings) {
             // One job, not one per task of the step; the first task leads it.
             return 0
         }
@@ -62,7 +62,7 @@ struct RunRequest {
         guard options.parallel.isParallel else {
             return try SingleRun.execute(options.plan(in: context(image)), verb: verb, words: words)
         }
-        let allocation = try self.allocation(environment)
+        let allocation = try self.allocation(surroundings)
         let plan = try options.plan(in: context(image))
         let specification = try self.specification(image, plan, allocation)
         return try JobLeader(
@@ -79,25 +79,24 @@ struct RunRequest {
             tasks: options.parallel.ntasks, nodes: options.parallel.nodes, tasksPerNode: options.parallel.ntasksPerNode)
     }
 
-    private func allocation(_ environment: (String) -> String?) throws(Diagnostic) -> Allocation {
-        if let allocation = try Detection.allocation(environment: environment) { return allocation }
+    private func allocation(_ surroundings: Surroundings) throws(Diagnostic) -> Allocation {
+        if let allocation = try options.parallel.allocation(in: surroundings) { return allocation }
         if (options.parallel.nodes ?? 1) == 1, options.parallel.model == "node" {
             var mask = [UInt64](repeating: 0, count: 128)
             let bytes = Int(linux_sched_getaffinity(0, 1024, &mask))
             let processors = mask.prefix(max(0, bytes) / 8).reduce(0) { $0 + $1.nonzeroBitCount }
-            var name = [CChar](repeating: 0, count: 256)
-            gethostname(&name, 255)
-            let host = String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
             // More ranks than processors is slow but legal on one's own machine.
             return LocalMachine.allocation(
-                name: host, slots: max(processors, options.parallel.ntasks ?? 1, options.parallel.ntasksPerNode ?? 1))
+                name: HostName.current,
+                slots: max(processors, options.parallel.ntasks ?? 1, options.parallel.ntasksPerNode ?? 1))
         }
         throw Diagnostic(
             DiagnosticCode("no-allocation"), "this process",
-            reasons: ["does not stand in a Slurm allocation, and several nodes were asked for"],
+            reasons: ["does not stand in a batch system's allocation, and several nodes were asked for"],
             remedies: [
                 "salloc -N \(options.parallel.nodes ?? 1) -n \(options.parallel.ntasks ?? options.parallel.nodes ?? 1) trireme run …",
                 "trireme run --cluster NAME … (trireme cluster ls)",
+                "trireme run --hostfile FILE … for machines reached by ssh",
             ])
     }
 
@@ -168,7 +167,7 @@ struct RunRequest {
     private var resolver: ImageResolver {
         let isQuiet = options.process.quiet
         return ImageResolver(
-            store: ImageStore(root: locations.store), account: { [home = locations.home] in .current(home: home) }
+            store: ImageStore(locations), account: { [home = locations.home] in .current(home: home) }
         ) { text in
             if !isQuiet { Output.standard.line("trireme: " + text, to: .progress) }
         }
@@ -217,7 +216,7 @@ struct RunRequest {
             throw Diagnostic(DiagnosticCode("installation"), "/proc/self/exe", reasons: [error.sentence])
         }
         var environment = CallerEnvironment.entries.filter { !$0.hasPrefix("TRIREME_STORE=") }
-        environment.append("TRIREME_STORE=\(locations.store)")
+        environment.append("TRIREME_STORE=\(locations.storeList)")
         let directory = getcwd(nil, 0)
         defer { free(directory) }
         // salloc must hear the SIGTERM it gets when we die, whatever our own caller blocks.

@@ -148,6 +148,14 @@ package enum MPIDetection {
         return installations.count == 1 ? detected(installations[0]) : nil
     }
 
+    /// The MPI that `command` itself is linked with; nil when it is with none, whatever the image has.
+    package static func linked(image: StoredImage, command: String) throws(SyscallError) -> DetectedMPI? {
+        let tree = try MergedTree(image.lowerDirectories)
+        let candidates = command.contains("/") ? [command] : searchPath(image).map { "\($0)/\(command)" }
+        guard let program = candidates.first(where: { tree.find($0)?.isFile == true }) else { return nil }
+        return linked(program, image.record.mpi, tree).map(detected)
+    }
+
     private static func detected(_ installation: MPIInstallation) -> DetectedMPI {
         DetectedMPI(
             flavour: installation.family == .openMPI ? .openMPI(major: installation.major) : .mpich,

@@ -1,12 +1,12 @@
 import ImageStore
-import LaunchPlan
 
 /// An image as data for another container: its own layers without the prepared one, which holds mount
 /// points and accounts for running it.
 package enum DataLayers {
     /// Absolute, topmost first.
     package static func directories(of image: StoredImage) -> [String] {
-        zip(image.plan.layers, image.lowerDirectories).filter { !$0.0.hasPrefix("images/") }.map(\.1)
+        // The prepared layer is the only one that is not named by its content (`images/<hex>/prepared`).
+        image.lowerDirectories.filter { !$0.hasSuffix("/prepared") }
     }
 
     /// Paths of a `lowerdir=`: `:` separates them and `,` options; `\` quotes (overlayfs.rst).

@@ -26,6 +26,12 @@ package struct MountText {
         return try mount.meaning(in: directory)
     }
 
+    /// Docker's `--tmpfs DST[:OPTIONS]` in the words of `--mount`.
+    package static func temporary(_ text: String) -> String {
+        let parts = text.split(separator: ":", maxSplits: 1).map(String.init)
+        return "type=tmpfs,target=" + (parts.first ?? "") + (parts.count > 1 ? "," + parts[1] : "")
+    }
+
     private init(_ text: String) { self.text = text }
 
     private func refused(_ reason: String) -> Diagnostic {

@@ -112,3 +112,22 @@ package final class PeekedStream: ByteStream {
         return n
     }
 }
+
+/// Lent pieces read as a stream.
+package final class ChunkStream: ByteStream {
+    private let source: any ChunkSource
+    private var chunk = UnsafeRawBufferPointer(start: nil, count: 0)
+
+    package init(_ source: any ChunkSource) { self.source = source }
+
+    package func read(into buffer: UnsafeMutableRawBufferPointer) throws(ArchiveFault) -> Int {
+        if chunk.isEmpty {
+            guard let next = try source.nextChunk() else { return 0 }
+            chunk = next
+        }
+        let n = min(buffer.count, chunk.count)
+        buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: chunk[..<n]))
+        chunk = UnsafeRawBufferPointer(rebasing: chunk[n...])
+        return n
+    }
+}

@@ -13,17 +13,59 @@ package enum DirectoryTree {
         return withName(path) { linux_openat2(root, $0, flags, 0, resolve) }
     }
 
-    /// Removes `name` in `parent` with everything below it, never through a symbolic link.
+    /// Removes `name` in `parent` with everything below it, never through a symbolic link. However deep it
+    /// is, two descriptors do; the tree must be nobody else's to rename meanwhile.
     package static func remove(_ name: [UInt8], in parent: Int32) throws(SyscallError) {
-        if withName(name, { unlinkat(parent, $0, 0) }) == 0 || errno == ENOENT { return }
+        if try unlinked(name, in: parent) { return }
+        var path = [name]
+        var pending: [[[UInt8]]] = []
+        var current = try enter(name, in: parent)
+        defer { close(current) }
+        pending.append(try names(in: current))
+        while true {
+            if let child = pending[pending.count - 1].popLast() {
+                if try unlinked(child, in: current) { continue }
+                let below = try enter(child, in: current)
+                close(current)
+                current = below
+                path.append(child)
+                pending.append(try names(in: current))
+                continue
+            }
+            pending.removeLast()
+            let empty = path.removeLast()
+            guard !path.isEmpty else {
+                try checked("rmdir", ArchiveFault.printable(empty)) {
+                    withName(empty) { unlinkat(parent, $0, AT_REMOVEDIR) }
+                }
+                return
+            }
+            let above = try enter(Array("..".utf8), in: current)
+            close(current)
+            current = above
+            try checked("rmdir", ArchiveFault.printable(empty)) {
+                withName(empty) { unlinkat(above, $0, AT_REMOVEDIR) }
+            }
+        }
+    }
+
+    /// Removes `name` unless it is a directory, which is false.
+    private static func unlinked(_ name: [UInt8], in parent: Int32) throws(SyscallError) -> Bool {
+        if withName(name, { unlinkat(parent, $0, 0) }) == 0 || errno == ENOENT { return true }
         guard errno == EISDIR || errno == EPERM || errno == EBUSY else {
             throw SyscallError("unlink", ArchiveFault.printable(name))
         }
-        let raw = withName(name) { openat(parent, $0, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) }
+        return false
+    }
+
+    private static func enter(_ name: [UInt8], in parent: Int32) throws(SyscallError) -> Int32 {
+        let flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+        var raw = withName(name) { openat(parent, $0, flags) }
+        if raw < 0, errno == EACCES, withName(name, { fchmodat(parent, $0, 0o700, 0) }) == 0 {
+            raw = withName(name) { openat(parent, $0, flags) }
+        }
         guard raw >= 0 else { throw SyscallError("open", ArchiveFault.printable(name)) }
-        let directory = OwnedDescriptor(owning: raw)
-        for child in try names(in: directory.raw) { try remove(child, in: directory.raw) }
-        try checked("rmdir", ArchiveFault.printable(name)) { withName(name) { unlinkat(parent, $0, AT_REMOVEDIR) } }
+        return raw
     }
 
     /// The names in an open directory, without `.` and `..`; its read position is moved.

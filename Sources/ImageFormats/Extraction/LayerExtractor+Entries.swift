@@ -7,9 +7,7 @@ extension LayerExtractor {
 
     func writeFile(_ entry: TarEntry, _ path: EntryPath, _ archive: TarReader) throws(ArchiveFault) {
         summary.bytes += entry.storedBytes
-        guard summary.bytes <= limits.bytes else {
-            throw ArchiveFault(.limit, entry: entry.path, "more than \(limits.bytes) bytes of content")
-        }
+        try budget.take(bytes: entry.storedBytes, entry.path)
         let parent = try parent(of: path, entry.path)
         // The owner reads every file, or the image could not be read by its user.
         let mode = entry.mode & 0o777 | 0o400
@@ -45,7 +43,7 @@ extension LayerExtractor {
             end = segment.offset + segment.length
             stored += segment.length
         }
-        guard stored == entry.storedBytes, entry.size <= limits.bytes else {
+        guard stored == entry.storedBytes, entry.size <= budget.limits.bytes else {
             throw ArchiveFault(.corrupt, entry: entry.path, "a sparse map that does not fit the data")
         }
         try call("ftruncate", entry.path) { ftruncate(file, Int(entry.size)) }
@@ -170,7 +168,7 @@ extension LayerExtractor {
         defer { if from >= 0 { close(from) } }
         let found = from >= 0 ? try status(target.name, from, entry.path) : nil
         if found?.isWhiteout ?? true {
-            guard found == nil, let source = LayerLookup.find(target.full, in: lower) else {
+            guard found == nil, let source = LayerLookup.find(target.full, in: try lower()) else {
                 throw ArchiveFault(
                     .corrupt, entry: entry.path,
                     "a hard link to '\(ArchiveFault.printable(entry.linkTarget))', which is not in the image")

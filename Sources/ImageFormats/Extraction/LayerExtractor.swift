@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import Synchronization
 
 /// What extracting a layer left out or changed.
 package struct ExtractionSummary: Sendable {
@@ -15,13 +16,57 @@ package struct ExtractionSummary: Sendable {
     package init() {}
 }
 
-/// Bounds of one layer.
+/// Bounds of one image, all layers together.
 package struct ExtractionLimits: Sendable {
     /// Entries; an inode each.
-    package var entries = 10_000_000
+    package var entries = 5_000_000
     /// Bytes of content.
-    package var bytes: Int64 = 1 << 42
+    package var bytes: Int64 = 256 << 30
     package init() {}
+}
+
+/// What the layers of one image have used of their limits, wherever they are unpacked.
+package final class ExtractionBudget: Sendable {
+    package let limits: ExtractionLimits
+    private let entries = Atomic<Int>(0)
+    private let bytes = Atomic<Int64>(0)
+
+    package init(_ limits: ExtractionLimits) { self.limits = limits }
+
+    func take(bytes count: Int64, _ entry: [UInt8]) throws(ArchiveFault) {
+        guard bytes.add(count, ordering: .relaxed).newValue <= limits.bytes else {
+            throw ArchiveFault(.limit, entry: entry, "more than \(limits.bytes) bytes of content (--max-size)")
+        }
+    }
+
+    func takeEntry(_ entry: [UInt8]) throws(ArchiveFault) {
+        guard entries.add(1, ordering: .relaxed).newValue <= limits.entries else {
+            throw ArchiveFault(.limit, entry: entry, "more than \(limits.entries) entries (--max-files)")
+        }
+    }
+
+    /// `stream` with an end: headers and what follows an archive's end cost time, too.
+    package func bounding(_ stream: any ByteStream) -> any ByteStream {
+        BoundedStream(stream, limit: limits.bytes + Int64(min(limits.entries, 1 << 30)) * 2048 + (1 << 20))
+    }
+}
+
+private final class BoundedStream: ByteStream {
+    private let stream: any ByteStream
+    private let limit: Int64
+    private var passed: Int64 = 0
+
+    init(_ stream: any ByteStream, limit: Int64) {
+        self.stream = stream
+        self.limit = limit
+    }
+
+    func read(into buffer: UnsafeMutableRawBufferPointer) throws(ArchiveFault) -> Int {
+        let n = try stream.read(into: buffer)
+        passed += Int64(n)
+        guard passed <= limit else { throw ArchiveFault(.limit, "more than \(limit) bytes when decompressed") }
+        return n
+    }
 }
 
 /// Unpacks one layer into a directory, in overlayfs's form: whiteouts are character devices 0:0,
@@ -36,8 +81,9 @@ package struct ExtractionLimits: Sendable {
 /// The process's umask must be 0 for modes to come out as recorded.
 package final class LayerExtractor {
     let root: Int32
-    let lower: [Int32]
-    let limits: ExtractionLimits
+    private let openLower: () throws(ArchiveFault) -> [Int32]
+    private var openedLower: [Int32]?
+    let budget: ExtractionBudget
     package internal(set) var summary = ExtractionSummary()
 
     /// The parent of the last entry, which is mostly the parent of the next.
@@ -54,11 +100,22 @@ package final class LayerExtractor {
 
     /// - Parameters:
     ///   - root: an empty directory, open for reading.
-    ///   - lower: the unpacked lower layers, topmost first, open; a hard link may name a file of theirs.
-    package init(into root: Int32, lower: [Int32], limits: ExtractionLimits = ExtractionLimits()) {
+    ///   - lower: gives the unpacked lower layers, topmost first, open; a hard link may name a file of theirs.
+    ///     Asked at most once, and only when an entry needs them, so layers can be unpacked side by side.
+    package init(
+        into root: Int32, budget: ExtractionBudget = ExtractionBudget(ExtractionLimits()),
+        lower: @escaping () throws(ArchiveFault) -> [Int32]
+    ) {
         self.root = root
-        self.lower = lower
-        self.limits = limits
+        self.budget = budget
+        openLower = lower
+    }
+
+    func lower() throws(ArchiveFault) -> [Int32] {
+        if let openedLower { return openedLower }
+        let opened = try openLower()
+        openedLower = opened
+        return opened
     }
 
     deinit { forgetParent() }
@@ -67,9 +124,7 @@ package final class LayerExtractor {
     package func extract(_ archive: TarReader) throws(ArchiveFault) {
         while let entry = try archive.next() {
             summary.entries += 1
-            guard summary.entries <= limits.entries else {
-                throw ArchiveFault(.limit, entry: entry.path, "more than \(limits.entries) entries")
-            }
+            try budget.takeEntry(entry.path)
             try extract(entry, archive)
         }
         try setDirectoryTimes()
@@ -137,8 +192,11 @@ package final class LayerExtractor {
             try removed(here.name, above, entry)
             isReplacing = true
         }
-        let mode = LayerLookup.directoryMode(path, in: lower) ?? 0o755
-        try call("mkdir", entry) { DirectoryTree.withName(here.name) { mkdirat(above, $0, mode | 0o700) } }
+        // No entry speaks of it: it is like the one below, else like what docker makes. Its time must not be
+        // now, or a layer unpacked twice would not be the same.
+        let like = LayerLookup.directory(path, in: try lower()) ?? (0o755, TarEntry.Time())
+        try call("mkdir", entry) { DirectoryTree.withName(here.name) { mkdirat(above, $0, like.mode | 0o700) } }
+        directoryTimes.append((path, like.modified))
         let made = DirectoryTree.withName(here.name) {
             openat(above, $0, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
         }

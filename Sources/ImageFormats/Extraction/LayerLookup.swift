@@ -24,9 +24,13 @@ package enum LayerLookup {
         return nil
     }
 
-    static func directoryMode(_ path: [UInt8], in layers: [Int32]) -> UInt32? {
+    /// What directory `path` of the layers is like, for one made in its place.
+    static func directory(_ path: [UInt8], in layers: [Int32]) -> (mode: UInt32, modified: TarEntry.Time)? {
         guard let found = find(path, in: layers), found.status.isDirectory else { return nil }
-        return found.status.st_mode & 0o1777
+        let time = found.status.st_mtim
+        return (
+            found.status.st_mode & 0o1777, TarEntry.Time(seconds: Int64(time.tv_sec), nanoseconds: Int64(time.tv_nsec))
+        )
     }
 
     static func isOpaque(_ directory: Int32) -> Bool {

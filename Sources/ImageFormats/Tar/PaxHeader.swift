@@ -43,10 +43,20 @@ struct PaxHeader {
         case "size":
             size = try number()
             guard size! >= 0 else { throw ArchiveFault(.corrupt, "pax record 'size' is negative") }
+            guard size! <= TarLimit.memberBytes else { throw ArchiveFault(.limit, "pax record 'size' is no file's") }
         case "uid": userID = try number()
         case "gid": groupID = try number()
         case "mtime": modified = try PaxHeader.time(value)
-        case _ where key.hasPrefix("SCHILY.xattr."): attributes.append((Array(key.utf8.dropFirst(13)), value))
+        case _ where key.hasPrefix("SCHILY.xattr."):
+            let name = Array(key.utf8.dropFirst(13))
+            if let known = attributes.firstIndex(where: { $0.name == name }) {
+                attributes[known].value = value
+            } else {
+                attributes.append((name, value))
+            }
+            guard attributes.count <= TarLimit.attributes else {
+                throw ArchiveFault(.limit, "more than \(TarLimit.attributes) extended attributes")
+            }
         case _ where key.hasPrefix("GNU.sparse."): try sparse.take(String(key.dropFirst(11)), value)
         default: break
         }
@@ -82,7 +92,7 @@ struct PaxHeader {
             for _ in digits.count..<9 { nanoseconds *= 10 }
         }
         if whole.hasPrefix("-"), nanoseconds > 0 {
-            return TarEntry.Time(seconds: seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds)
+            return TarEntry.Time(seconds: max(seconds, .min + 1) - 1, nanoseconds: 1_000_000_000 - nanoseconds)
         }
         return TarEntry.Time(seconds: seconds, nanoseconds: nanoseconds)
     }
@@ -114,7 +124,8 @@ struct PaxSparse {
         case "offset": offset = try number()
         case "numbytes":
             guard let start = offset else { throw ArchiveFault(.corrupt, "a malformed sparse map") }
-            segments = (segments ?? []) + [TarEntry.Segment(offset: start, length: try number())]
+            segments = segments ?? []
+            segments?.append(TarEntry.Segment(offset: start, length: try number()))
             offset = nil
         case "map":
             let numbers = text.split(separator: ",", omittingEmptySubsequences: false).map { Int64($0) ?? -1 }
@@ -135,7 +146,12 @@ struct PaxSparse {
         to entry: inout TarEntry, readMap: () throws(ArchiveFault) -> [TarEntry.Segment]
     ) throws(ArchiveFault) {
         if let name { entry.path = name }
-        if let realSize { entry.size = realSize }
+        if let realSize {
+            guard realSize <= TarLimit.memberBytes else {
+                throw ArchiveFault(.limit, "a sparse file's size is no file's")
+            }
+            entry.size = realSize
+        }
         entry.segments = major == 1 ? try readMap() : (segments ?? [])
     }
 }

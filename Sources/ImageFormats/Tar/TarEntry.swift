@@ -37,6 +37,12 @@ package struct TarEntry: Sendable {
 package enum TarLimit {
     /// One extended header; a path is at most 4096 bytes, attributes at most 64 KiB each.
     package static let extendedHeaderBytes: Int64 = 1 << 20
+    /// One member. Larger is no file system's, and sums of two stay representable.
+    package static let memberBytes: Int64 = 1 << 60
+    /// Extended headers before one member; honest writers need three.
+    package static let extendedHeaders = 32
+    /// Extended attributes of one member, global ones included.
+    package static let attributes = 256
     /// Holes of one file.
     package static let segments = 1 << 16
 }

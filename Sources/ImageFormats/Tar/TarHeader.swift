@@ -27,6 +27,9 @@ struct TarHeader {
         }
         size = try number(124..<136, "size")
         guard size >= 0 else { throw ArchiveFault(.corrupt, entry: name, "the header's size is negative") }
+        guard size <= TarLimit.memberBytes else {
+            throw ArchiveFault(.limit, entry: name, "the header's size, \(size) bytes, is no file's")
+        }
         entry.mode = UInt32(truncatingIfNeeded: try number(100..<108, "mode")) & 0o7777
         entry.userID = try number(108..<116, "uid")
         entry.groupID = try number(116..<124, "gid")
@@ -47,6 +50,9 @@ struct TarHeader {
             sparseSegments = try TarHeader.segments(block, from: 386, count: 4)
             hasMoreSegments = block[482] != 0
             sparseSize = try number(483..<495, "real size")
+            guard (0...TarLimit.memberBytes).contains(sparseSize) else {
+                throw ArchiveFault(.corrupt, entry: name, "the header's real size is no file's")
+            }
         }
     }
 

@@ -22,11 +22,24 @@ package final class TarReader {
 
     deinit { scratch.deallocate() }
 
+    /// Whether an archive that is not empty begins with `block`.
+    package static func mayBegin(_ block: [UInt8]) throws(ArchiveFault) -> Bool {
+        guard block.count == blockBytes, block.contains(where: { $0 != 0 }) else { return block.isEmpty }
+        var isHeader = false
+        block.withUnsafeBytes { isHeader = (try? TarHeader($0, at: 0)) != nil }
+        return isHeader
+    }
+
     /// The next member; data of the previous one that was not read is passed over. Nil at the end.
     package func next() throws(ArchiveFault) -> TarEntry? {
         var local = PaxHeader()
+        var extended = 0
         while true {
             try finishEntry()
+            extended += 1
+            guard extended <= TarLimit.extendedHeaders else {
+                throw ArchiveFault(.limit, "more than \(TarLimit.extendedHeaders) extended headers before one entry")
+            }
             guard let header = try nextHeader() else { return nil }
             unreadData = header.size
             unreadPadding = TarReader.padding(header.size)

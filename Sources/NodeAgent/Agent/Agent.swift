@@ -3,6 +3,7 @@ import ContainerLaunch
 import Glibc
 import JobModel
 import LinuxSystem
+import ProcessManagement
 
 /// What one node does for a job: one thread, one loop, one connection to the leader.
 ///
@@ -22,6 +23,8 @@ package final class Agent {
     var rankOutputs: [RankOutput] = []
     /// Rank 0's standard input where a launcher starts it; bytes may come before the rank does.
     let rankInput = InputPipe()
+    /// Serves PMI to ranks this agent starts itself.
+    var management: RankManagement?
     private var ending: Ending?
     private var lastHeard = MonotonicTime.now()
     private var isFinished = false
@@ -64,6 +67,7 @@ package final class Agent {
         case input(UInt32)
         case output(UInt32, OutputPipe)
         case rankOutput(RankOutput)
+        case management(rank: Int)
     }
 
     /// Runs until nothing of the job is left here.
@@ -76,6 +80,7 @@ package final class Agent {
             }
             reap()
             advanceEnding()
+            management?.considerRelease()
             leader.flush()
             if leader.isClosed, ending == nil { stop(graceMilliseconds: job?.graceMilliseconds ?? 0) }
             if MonotonicTime.now() - lastHeard > Self.leaderSilenceMilliseconds { leader.close() }
@@ -105,12 +110,17 @@ package final class Agent {
             for pipe in process.output { watch(pipe.raw, POLLIN, .output(channel, pipe)) }
         }
         if let input = rankInput.waiting { watch(input, POLLOUT, .input(Self.rankInputChannel)) }
+        for (rank, line) in management?.lines ?? [:] where line.descriptor >= 0 {
+            watch(line.descriptor, POLLIN, .management(rank: rank))
+        }
         if !leader.isCongested { for output in rankOutputs { watch(output.pipe.raw, POLLIN, .rankOutput(output)) } }
         return (slots, sources)
     }
 
     private func nextTimeout() -> Int {
-        guard ending != nil else { return 1000 }
+        guard ending != nil else {
+            return management?.isWaiting ?? false ? RankManagement.intervalMilliseconds : 1000
+        }
         return 20  // while ending, children are adopted and end without a signal for each
     }
 
@@ -123,6 +133,7 @@ package final class Agent {
         case .input(let channel): flushInput(channel)
         case .output(let channel, let pipe): if let process = processes[channel] { forward(pipe, of: process) }
         case .rankOutput(let output): forward(output)
+        case .management(let rank): fence(management?.read(rank))
         }
     }
 
@@ -201,6 +212,7 @@ package final class Agent {
                 .refused(channel: 0, errno: errno, subject: subject))
         case .signal(let number): for pid in ranks.values { kill(-pid, Int32(number)) }
         case .stop(let grace): stop(graceMilliseconds: grace)
+        case .fenceDone(let entries): fence(management?.fenceDone(KeySpace.Entry.paired(entries)))
         case .ping: leader.send(.pong)
         default: break
         }
@@ -221,6 +233,10 @@ package final class Agent {
         }
     }
 
+    private func fence(_ entries: [KeySpace.Entry]?) {
+        if let entries { leader.send(.fence(KeySpace.Entry.flattened(entries))) }
+    }
+
     // MARK: Processes
 
     private func start(_ channel: UInt32, _ launch: Launch) {
@@ -228,10 +244,21 @@ package final class Agent {
             leader.send(.refused(channel: channel, errno: Int(ECANCELED), subject: "the job is ending"))
             return
         }
+        var launch = launch
+        var managementEnd: Int32 = -1
+        if launch.speaksPMI, launch.rank >= 0, let job {
+            if management == nil { management = RankManagement(job) }
+            if let opened = management?.open(launch.rank, job) {
+                managementEnd = opened.end
+                launch.environment += opened.environment
+            }
+        }
+        defer { if managementEnd >= 0 { close(managementEnd) } }
         do throws(SyscallError) {
             let process = try AgentProcess(
                 channel: channel, launch, environment: environment, labels: job?.labelsOutput ?? false)
             processes[channel] = process
+            management?.started(launch.rank, process.pid)
             leader.send(.launched(channel: channel, pid: Int(process.pid)))
             if launch.rank >= 0 {
                 ranks[launch.rank] = process.pid
@@ -260,6 +287,7 @@ package final class Agent {
                 process.exitIsReported = true
                 if process.rank >= 0 {
                     ranks[process.rank] = nil
+                    management?.ended(process.rank)
                     leader.send(.rankExited(rank: process.rank, status))
                 }
                 leader.send(.exited(channel: channel, status))

@@ -50,7 +50,16 @@ enum ContainerPreparation {
             EnvironmentBlock.entry("TRIREME_NODELIST", HostList(job.nodeNames).description),
             EnvironmentBlock.entry("TRIREME_ADDR", job.nodeAddresses[job.nodeIndex]),
             EnvironmentBlock.entry("TRIREME_AGENT", job.key),
+            // torchrun's words (PyTorch, "torchrun", environment variables).
+            EnvironmentBlock.entry("MASTER_ADDR", job.nodeAddresses.first ?? ""),
+            EnvironmentBlock.entry("MASTER_PORT", masterPort(job)),
+            EnvironmentBlock.entry("WORLD_SIZE", job.size),
         ]
+    }
+
+    /// Below the ports the kernel gives out by itself, another one for each job.
+    private static func masterPort(_ job: JobAssignment) -> Int {
+        20_000 + Int(job.key.utf8.reduce(UInt32(17)) { $0 &* 31 &+ UInt32($1) } % 12_000)
     }
 
     /// The plan with this node's parts: the agent's own binary, and names for all nodes.

@@ -84,6 +84,8 @@ extension Agent {
             client.rank = rank
             welcome(client, rank)
         case .rankStarted(let rank, _, let pid):
+            // kill(-1) and kill(0) would mean every process of the user, and ourselves.
+            guard pid > 1 else { return client.connection.close() }
             ranks[rank] = pid_t(pid)
             leader.send(message)
         case .rankExited(let rank, _):

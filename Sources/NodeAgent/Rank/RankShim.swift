@@ -183,7 +183,8 @@ package struct RankPlace: Equatable {
     var variables: [[UInt8]] {
         [
             EnvironmentBlock.entry("TRIREME_RANK", rank), EnvironmentBlock.entry("TRIREME_LOCAL_RANK", localRank),
-            EnvironmentBlock.entry("TRIREME_SIZE", size),
+            EnvironmentBlock.entry("TRIREME_SIZE", size), EnvironmentBlock.entry("RANK", rank),
+            EnvironmentBlock.entry("LOCAL_RANK", localRank), EnvironmentBlock.entry("WORLD_SIZE", size),
         ]
     }
 }

@@ -27,6 +27,8 @@ private enum Kind {
     static let rankJoining: UInt16 = 23
     static let node: UInt16 = 24
     static let rankOutput: UInt16 = 25
+    static let fence: UInt16 = 26
+    static let fenceDone: UInt16 = 27
 }
 
 extension WireMessage {
@@ -54,6 +56,7 @@ extension WireMessage {
             w.put(launch.environment)
             w.put(launch.rank)
             w.put(launch.takesInput ? 1 : 0)
+            w.put(launch.speaksPMI ? 1 : 0)
             return made(Kind.launch, channel)
         case .launched(let channel, let pid):
             w.put(pid)
@@ -121,6 +124,12 @@ extension WireMessage {
             w.put(stream)
             w.put(bytes)
             return made(Kind.rankOutput)
+        case .fence(let entries):
+            w.put(entries)
+            return made(Kind.fence)
+        case .fenceDone(let entries):
+            w.put(entries)
+            return made(Kind.fenceDone)
         case .rankJoining(let rank):
             w.put(rank)
             return made(Kind.rankJoining)
@@ -146,7 +155,7 @@ extension WireMessage {
                 channel: channel,
                 Launch(
                     arguments: try r.list(), environment: try r.list(), rank: try r.number(),
-                    takesInput: try r.number() != 0))
+                    takesInput: try r.number() != 0, speaksPMI: try r.number() != 0))
         case Kind.launched: self = .launched(channel: channel, pid: try r.number())
         case Kind.refused: self = .refused(channel: channel, errno: try r.number(), subject: try r.text())
         case Kind.output: self = .output(channel: channel, stream: try r.number(), bytes: try r.data())
@@ -168,6 +177,8 @@ extension WireMessage {
         case Kind.release: self = .release
         case Kind.rankOutput:
             self = .rankOutput(rank: try r.number(), stream: try r.number(), bytes: try r.data())
+        case Kind.fence: self = .fence(try r.list())
+        case Kind.fenceDone: self = .fenceDone(try r.list())
         case Kind.rankJoining: self = .rankJoining(rank: try r.number())
         case Kind.node: self = .node(environment: try r.list(), size: try r.number())
         default: throw .unknownKind(frame.kind)
@@ -184,6 +195,7 @@ extension JobAssignment {
         w.put(nodeNames.map { Array($0.utf8) })
         w.put(nodeAddresses.map { Array($0.utf8) })
         w.put(size)
+        w.put(ranksPerNode.map { Array("\($0)".utf8) })
         w.put(plan)
         w.put(store)
         w.put(directory)
@@ -196,7 +208,8 @@ extension JobAssignment {
     fileprivate init(reading r: inout WireReader) throws(WireFailure) {
         self.init(
             jobID: try r.text(), key: try r.text(), nodeIndex: try r.number(), nodeNames: try r.texts(),
-            nodeAddresses: try r.texts(), size: try r.number(), plan: try r.data(), store: try r.text(),
+            nodeAddresses: try r.texts(), size: try r.number(),
+            ranksPerNode: try r.texts().map { Int($0) ?? 0 }, plan: try r.data(), store: try r.text(),
             directory: try r.data(), environment: try r.list(), overrides: try r.list(),
             labelsOutput: try r.number() != 0, graceMilliseconds: try r.number())
     }

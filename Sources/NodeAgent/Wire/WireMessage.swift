@@ -38,6 +38,10 @@ package enum WireMessage: Equatable, Sendable {
     case rankExited(rank: Int, ExitStatus)
     /// C→A→L: a rank that cannot run; `errno` 0 when `reason` says all.
     case rankRefused(rank: Int, errno: Int, reason: String)
+    /// A→L: every rank of the node waits in a PMI barrier; keys and values in turn, put since the last one.
+    /// L→A: every node's, when the last has come.
+    case fence([[UInt8]])
+    case fenceDone([[UInt8]])
     /// L→A: to every rank of the node.
     case signal(Int)
     /// L→A: TERM to all, KILL after the grace, then end.
@@ -59,6 +63,8 @@ package struct JobAssignment: Equatable, Sendable {
     package var nodeNames: [String]
     package var nodeAddresses: [String]
     package var size: Int
+    /// Of every node of the job.
+    package var ranksPerNode: [Int]
     /// An encoded `LaunchPlan`; empty means no container (tests of the agent alone, and `--mpi host`).
     package var plan: [UInt8]
     package var store: String
@@ -71,7 +77,8 @@ package struct JobAssignment: Equatable, Sendable {
 
     package init(
         jobID: String, key: String, nodeIndex: Int, nodeNames: [String], nodeAddresses: [String], size: Int,
-        plan: [UInt8], store: String, directory: [UInt8], environment: [[UInt8]], overrides: [[UInt8]],
+        ranksPerNode: [Int], plan: [UInt8], store: String, directory: [UInt8], environment: [[UInt8]],
+        overrides: [[UInt8]],
         labelsOutput: Bool, graceMilliseconds: Int
     ) {
         self.jobID = jobID
@@ -80,6 +87,7 @@ package struct JobAssignment: Equatable, Sendable {
         self.nodeNames = nodeNames
         self.nodeAddresses = nodeAddresses
         self.size = size
+        self.ranksPerNode = ranksPerNode
         self.plan = plan
         self.store = store
         self.directory = directory
@@ -98,8 +106,14 @@ package struct Launch: Equatable, Sendable {
     /// The rank this process is itself, -1 when it is none (a launcher, a remote command).
     package var rank: Int
     package var takesInput: Bool
+    /// The rank is given a PMI socket.
+    package var speaksPMI: Bool
 
-    package init(arguments: [[UInt8]], environment: [[UInt8]] = [], rank: Int = -1, takesInput: Bool = false) {
+    package init(
+        arguments: [[UInt8]], environment: [[UInt8]] = [], rank: Int = -1, takesInput: Bool = false,
+        speaksPMI: Bool = false
+    ) {
+        self.speaksPMI = speaksPMI
         self.arguments = arguments
         self.environment = environment
         self.rank = rank

@@ -10,7 +10,8 @@ import SiteConfiguration
 /// Files: what of the host the container shows, and where it may write.
 struct FileOptions: ContainerOptionGroup {
     static let longNames = [
-        "--bind", "--volume", "--mount", "--workdir", "--home", "--no-home", "--tmp", "--writable-tmpfs", "--read-only",
+        "--bind", "--volume", "--mount", "--tmpfs", "--workdir", "--home", "--no-home", "--tmp", "--writable-tmpfs",
+        "--read-only",
         "--overlay", "--data",
     ]
 
@@ -21,6 +22,8 @@ struct FileOptions: ContainerOptionGroup {
     var bind: [String] = []
     @Option(help: "A mount as docker spells it: type=bind,source=…,target=…,readonly; type=tmpfs; type=image.")
     var mount: [String] = []
+    @Option(help: ArgumentHelp("An empty directory in memory.", valueName: "dst[:size=…,mode=…]"))
+    var tmpfs: [String] = []
     @Option(name: [.customShort("w"), .long], help: "Start directory.") var workdir: String?
     @Option(help: "host (default), none, tmpfs, a directory, or SRC:DST.") var home: String?
     @Flag(help: "The same as --home none.") var noHome = false
@@ -42,7 +45,7 @@ struct FileOptions: ContainerOptionGroup {
         }
         try applyHome(to: &plan, context)
         plan.binds += bind.map { CallerArguments.typed($0, after: ["-B", "-v", "--bind", "--volume"]) }
-        for text in mount {
+        for text in mount + tmpfs.map(MountText.temporary) {
             switch try MountText.parse(text, in: context.directory) {
             case .mount(let mount): plan.mounts.append(mount)
             case .image(let name, let destination): try addData(name, at: destination, to: &plan, context)
@@ -134,7 +137,7 @@ struct FileOptions: ContainerOptionGroup {
         _ name: String, at destination: String, to plan: inout LaunchPlan, _ context: LaunchContext
     ) throws(Diagnostic) {
         let image = try ImageResolver(
-            store: ImageStore(root: context.locations.store),
+            store: ImageStore(context.locations),
             account: { [home = context.locations.home] in .current(home: home) }
         ).resolve(name)
         let directories = DataLayers.directories(of: image)

@@ -1,10 +1,13 @@
 import ArgumentParser
+import Diagnostics
+import JobModel
+import ResourceManagers
 
 /// Parallel jobs: how many ranks, where, and what starts them.
 struct ParallelOptions: ParsableArguments {
     static let longNames = [
         "--ntasks", "--nodes", "--ntasks-per-node", "--model", "--launcher", "--mpi", "--cluster", "--label-io",
-        "--grace", "--join-timeout", "--port",
+        "--grace", "--join-timeout", "--port", "--rm", "--hostfile",
     ]
 
     @Option(name: [.customShort("n"), .long], help: "Ranks of a parallel job.") var ntasks: Int?
@@ -19,6 +22,39 @@ struct ParallelOptions: ParsableArguments {
     @Option(help: "Seconds to wait until every node has joined the job.") var joinTimeout: Int = 120
     @Option(help: "TCP port the job's nodes report to (default: a free one).") var port: Int = 0
 
+    @Option(
+        name: .customLong("rm"),
+        help: "Whose allocation: auto, slurm, pbs, lsf, sge, flux, ssh (with --hostfile), local.")
+    var resourceManager: String = "auto"
+    @Option(help: "Machines reached by ssh, a line each: HOST, HOST:SLOTS or HOST slots=SLOTS.") var hostfile: String?
+
+    /// The allocation asked for, or the one this process stands in; nil for none.
+    func allocation(in surroundings: Surroundings) throws(Diagnostic) -> Allocation? {
+        if let hostfile {
+            guard let text = surroundings.file(hostfile) else {
+                throw Diagnostic(DiagnosticCode("hostfile-unreadable"), hostfile, reasons: ["cannot be read"])
+            }
+            return try PlainHosts.allocation(hostFile: text, path: hostfile)
+        }
+        switch resourceManager {
+        case "auto": return try Detection.allocation(in: surroundings)
+        case "local": return nil
+        default:
+            guard let manager = Detection.manager(named: resourceManager) else {
+                throw Diagnostic(
+                    DiagnosticCode("option-value"), "--rm \(resourceManager)", reasons: ["unknown batch system"],
+                    remedies: [
+                        "one of: auto, " + Detection.all.map { $0.name }.joined(separator: ", ") + ", ssh, local"
+                    ])
+            }
+            if let allocation = try manager.allocation(in: surroundings) { return allocation }
+            throw Diagnostic(
+                DiagnosticCode("no-allocation"), "--rm \(resourceManager)",
+                reasons: ["this process does not stand in one of its allocations"],
+                remedies: resourceManager == "ssh" ? ["--hostfile FILE"] : ["trireme alloc show"])
+        }
+    }
+
     /// A job, even if of one rank, rather than one process in one container.
-    var isParallel: Bool { ntasks != nil || nodes != nil || ntasksPerNode != nil || cluster != nil }
+    var isParallel: Bool { ntasks != nil || nodes != nil || ntasksPerNode != nil || cluster != nil || hostfile != nil }
 }

@@ -1,0 +1,35 @@
+// swift-tools-version: 6.2
+// Fuzzers of what reads bytes from outside, run by 'make fuzz'. The modules are the project's own
+// (links), built here with the fuzzer's instrumentation: their `package` interface is visible only so.
+import PackageDescription
+
+let instrumented: [SwiftSetting] = [
+    .unsafeFlags(["-sanitize=fuzzer", "-parse-as-library", "-enable-testing"]),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+let linked: [LinkerSetting] = [.unsafeFlags(["-sanitize=fuzzer", "-use-ld=lld"])]
+
+let package = Package(
+    name: "trireme-fuzz",
+    products: [
+        .executable(name: "PlanFuzzer", targets: ["PlanFuzzer"]),
+        .executable(name: "CommandLineFuzzer", targets: ["CommandLineFuzzer"]),
+    ],
+    targets: [
+        .target(name: "CLinux"),
+        .target(name: "FuzzerDriver"),
+        .target(name: "Diagnostics", swiftSettings: instrumented),
+        .target(name: "LinuxSystem", dependencies: ["CLinux", "Diagnostics"], swiftSettings: instrumented),
+        .target(name: "LaunchPlan", swiftSettings: instrumented),
+        .target(
+            name: "ContainerLaunch", dependencies: ["LaunchPlan", "LinuxSystem", "CLinux"], swiftSettings: instrumented),
+        .executableTarget(
+            name: "PlanFuzzer", dependencies: ["LaunchPlan", "FuzzerDriver"], swiftSettings: instrumented,
+            linkerSettings: linked),
+        .executableTarget(
+            name: "CommandLineFuzzer", dependencies: ["ContainerLaunch", "LaunchPlan", "FuzzerDriver"],
+            swiftSettings: instrumented, linkerSettings: linked),
+    ],
+    swiftLanguageModes: [.v6]
+)

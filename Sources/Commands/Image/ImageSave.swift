@@ -1,0 +1,98 @@
+import ArgumentParser
+import ContainerRuntime
+import Diagnostics
+import Glibc
+import ImageStore
+import LinuxSystem
+import OCIModel
+
+/// `trireme image save`, `trireme save`
+package struct ImageSave: ParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "save", abstract: "Save images to an archive that docker, podman, skopeo and 'load' read.",
+        discussion: "Blobs leave as they came in: digests are equal, and loading the archive gives the same image.")
+
+    @Option(name: .shortAndLong, help: "The archive, or the directory of oci-dir; '-' or none writes standard output.")
+    var output: String = "-"
+    @Option(help: "docker-archive, oci-archive or oci-dir.") var format = SaveFormat.dockerArchive
+    @Flag(name: .shortAndLong, help: "Say nothing but what fails.") var quiet = false
+    @Argument(help: "Names of images.") var names: [String]
+
+    package init() {}
+
+    package func run() throws {
+        let resolver = ImageResolver(store: .current())
+        var images: [SavedImage] = []
+        for name in names {
+            let image = try resolver.resolve(name)
+            // A digest that was typed is no name to give the image back under.
+            let shown = image.hasName && !name.contains("@") && !ImageSave.isDigits(name, image) ? [image.name] : []
+            if let known = images.firstIndex(where: { $0.image.record.manifest.digest == image.record.manifest.digest })
+            {
+                images[known].names += shown.filter { !images[known].names.contains($0) }
+            } else {
+                images.append(SavedImage(image: image, names: shown))
+            }
+        }
+        let progress = TransferProgress(verb: "saved", isQuiet: quiet)
+        defer { progress.finish() }
+        if format == .ociDirectory {
+            guard output != "-" else {
+                throw Diagnostic(
+                    DiagnosticCode("usage"), "--format oci-dir", reasons: ["a directory cannot go to standard output"],
+                    remedies: ["trireme image save --format oci-dir -o DIRECTORY \(names.joined(separator: " "))"])
+            }
+            return try ImageStore.current().save(images, toLayout: output, progress: progress.note)
+        }
+        try saveArchive(images, progress)
+    }
+
+    private static func isDigits(_ name: String, _ image: StoredImage) -> Bool {
+        let digits = name.hasPrefix("sha256:") ? name.dropFirst(7) : name[...]
+        return image.record.manifest.digest.hex.hasPrefix(digits) || image.record.configuration.hex.hasPrefix(digits)
+    }
+
+    private func saveArchive(_ images: [SavedImage], _ progress: TransferProgress) throws {
+        let store = ImageStore.current()
+        if output == "-" {
+            if isatty(STDOUT_FILENO) == 1 {
+                throw Diagnostic(
+                    DiagnosticCode("usage"), "save", reasons: ["standard output is a terminal"],
+                    remedies: ["trireme image save -o FILE \(names.joined(separator: " "))"])
+            }
+            let target = try opened("standard output") { () throws(SyscallError) in
+                OwnedDescriptor(owning: try checked("dup") { fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0) })
+            }
+            return try store.save(images, as: format, to: target, subject: "standard output", progress: progress.note)
+        }
+        var status = stat()
+        if stat(output, &status) == 0, status.st_mode & S_IFMT != S_IFREG {
+            let target = try opened(output) { () throws(SyscallError) in try OwnedDescriptor.open(output, O_WRONLY) }
+            return try store.save(images, as: format, to: target, subject: output, progress: progress.note)
+        }
+        // A file is there whole or not at all.
+        let staged = "\(output).\(getpid()).partial"
+        do {
+            let target = try opened(output) { () throws(SyscallError) in
+                try OwnedDescriptor.open(staged, O_WRONLY | O_CREAT | O_EXCL, mode: 0o666)
+            }
+            try store.save(images, as: format, to: target, subject: output, progress: progress.note)
+            do throws(SyscallError) { try checked("rename", output) { rename(staged, output) } } catch {
+                throw Diagnostic(DiagnosticCode("archive-unwritable"), output, reasons: [error.sentence])
+            }
+        } catch {
+            unlink(staged)
+            throw error
+        }
+    }
+
+    private func opened(
+        _ subject: String, _ open: () throws(SyscallError) -> OwnedDescriptor
+    ) throws(Diagnostic) -> OwnedDescriptor {
+        do throws(SyscallError) { return try open() } catch {
+            throw Diagnostic(DiagnosticCode("archive-unwritable"), subject, reasons: [error.sentence])
+        }
+    }
+}
+
+extension SaveFormat: ExpressibleByArgument {}

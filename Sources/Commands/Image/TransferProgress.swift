@@ -1,0 +1,47 @@
+import Diagnostics
+import Glibc
+import ImageStore
+
+/// Bytes, rate and time left of long work: one line redrawn on a terminal, else a line every ten
+/// seconds. What is over sooner than that says nothing but its result.
+final class TransferProgress {
+    private let verb: String
+    private let isQuiet: Bool
+    private let isTerminal = isatty(STDERR_FILENO) == 1
+    private let start = ContinuousClock.now
+    private var lastShown = ContinuousClock.now
+    private var isDrawn = false
+
+    init(verb: String, isQuiet: Bool) {
+        self.verb = verb
+        self.isQuiet = isQuiet
+    }
+
+    /// Of `total` bytes, `done` are.
+    func note(_ done: Int64, _ total: Int64) { note(done, total, detail: "") }
+
+    func note(_ done: Int64, _ total: Int64, detail: String) {
+        guard !isQuiet else { return }
+        let now = ContinuousClock.now
+        guard now - lastShown >= (isTerminal ? .milliseconds(200) : .seconds(10)) else { return }
+        lastShown = now
+        let elapsed = now - start
+        let seconds = Double(elapsed.components.seconds) + Double(elapsed.components.attoseconds) / 1e18
+        let rate = Double(done) / max(seconds, 0.001)
+        var line = "\(verb) \(ByteCount.text(done)) of \(ByteCount.text(total)), \(ByteCount.text(Int64(rate)))/s"
+        if rate > 0, total > done { line += ", \(Int(Double(total - done) / rate) + 1) s left" }
+        line += detail
+        if isTerminal {
+            isDrawn = true
+            Output.standard.write("\r\(line)\u{1B}[K", to: .progress)
+        } else {
+            Output.standard.line(line, to: .progress)
+        }
+    }
+
+    /// Clears the line, so that results follow on a fresh one.
+    func finish() {
+        if isDrawn { Output.standard.write("\r\u{1B}[K", to: .progress) }
+        isDrawn = false
+    }
+}

@@ -1,0 +1,193 @@
+import Diagnostics
+import FoundationEssentials
+import Glibc
+import ImageFormats
+import LinuxSystem
+import OCIModel
+
+/// Something in the store that is not what it should be.
+package struct Damage: Sendable, Encodable {
+    package enum Kind: String, Sendable, Encodable { case blob, layer, record, index, plan }
+    package var kind: Kind
+    /// The digest or file.
+    package var what: String
+    /// What is wrong, a few facts.
+    package var reasons: [String]
+    /// Images that use it, by name.
+    package var images: [String]
+    /// It was put right.
+    package var isRepaired = false
+}
+
+extension ImageStore {
+    /// Checks everything in this store that `images` consist of: every blob against its digest, every
+    /// unpacked layer against what its blob unpacks to, the records, plans and the index.
+    ///
+    /// - Parameters:
+    ///   - images: images of this store.
+    ///   - isRepairing: damaged layers are unpacked anew, damaged blobs removed so that the next load or
+    ///     pull brings them again, the index is written anew.
+    ///   - note: told of each part before it is checked.
+    package func verify(
+        _ images: [StoredImage], isRepairing: Bool, note: (String) -> Void = { _ in }
+    ) throws(Diagnostic) -> [Damage] {
+        do throws(SyscallError) { try layout.makeRoot() } catch { throw failure(error) }
+        let mask = umask(0)
+        defer { umask(mask) }
+        let staging = try openStaging()
+        var damage: [Damage] = []
+        var blobs: [Digest: [String]] = [:]
+        var layers: [(layer: ImageRecord.Layer, lower: [String], images: [String])] = []
+        for image in images {
+            let record = image.record
+            for digest in [record.manifest.digest, record.configuration] + record.layers.map(\.blob.digest)
+            where blobs[digest]?.contains(image.name) != true {
+                blobs[digest, default: []].append(image.name)
+            }
+            for (index, layer) in record.layers.enumerated() {
+                if let known = layers.firstIndex(where: { $0.layer.diffID == layer.diffID }) {
+                    if !layers[known].images.contains(image.name) { layers[known].images.append(image.name) }
+                    continue
+                }
+                let lower = record.layers[..<index].reversed().map { layout.layer($0.diffID) }
+                layers.append((layer, lower, [image.name]))
+            }
+        }
+        var sound: Set<Digest> = []
+        for (digest, names) in blobs.sorted(by: { $0.key.hex < $1.key.hex }) {
+            note("blob \(digest)")
+            if let reason = blobFault(digest) {
+                let isRemoved = isRepairing && unlink(layout.blob(digest)) == 0
+                damage.append(
+                    Damage(
+                        kind: .blob, what: digest.description,
+                        reasons: [reason] + (isRemoved ? ["removed; load or pull the image to bring it again"] : []),
+                        images: names))
+            } else {
+                sound.insert(digest)
+            }
+        }
+        for (layer, lower, names) in layers where sound.contains(layer.blob.digest) {
+            note("layer \(layer.diffID)")
+            let job = LayerCheck(store: self, layer: layer, lower: lower, staging: staging)
+            let differences = try job.differences()
+            guard !differences.isEmpty else { continue }
+            let isRepaired = isRepairing ? try job.replace() : false
+            damage.append(
+                Damage(
+                    kind: .layer, what: layer.diffID.description, reasons: differences, images: names,
+                    isRepaired: isRepaired))
+        }
+        return damage + (try bookkeeping(staging, isRepairing))
+    }
+
+    private func blobFault(_ digest: Digest) -> String? {
+        do throws(SyscallError) {
+            let file = try OwnedDescriptor.open(layout.blob(digest), O_RDONLY)
+            do throws(ArchiveFault) {
+                let found = try ImageStore.digest(DescriptorStream(file.raw))
+                return found == digest ? nil : "its content is \(found)"
+            } catch { return error.reason }
+        } catch { return error.sentence }
+    }
+
+    /// Plans, records and the index, which hold no content of images.
+    private func bookkeeping(_ staging: Staging, _ isRepairing: Bool) throws(Diagnostic) -> [Damage] {
+        var damage: [Damage] = []
+        do throws(SyscallError) {
+            let lock = try StoreLock(layout)
+            for file in try Files.names(in: layout.plans) {
+                guard let owner = owner(of: layout.plan(fileName: file)) else {
+                    damage.append(Damage(kind: .plan, what: file, reasons: ["cannot be read"], images: []))
+                    continue
+                }
+                if (try? readRecord(owner.digest)) == nil {
+                    damage.append(
+                        Damage(
+                            kind: .record, what: layout.record(owner.digest), reasons: ["cannot be read"],
+                            images: [owner.name]))
+                }
+            }
+            let before = try? Files.read(layout.index)
+            let expected = try indexBytes()
+            let hasNames = try !Files.names(in: layout.plans).isEmpty
+            if before != expected, before != nil || hasNames {
+                if isRepairing { try writeIndex(staging, holding: lock) }
+                damage.append(
+                    Damage(
+                        kind: .index, what: "index.json", reasons: ["does not list what the store holds"], images: [],
+                        isRepaired: isRepairing))
+            }
+        } catch { throw failure(error) }
+        return damage
+    }
+}
+
+/// One unpacked layer held against its blob.
+private struct LayerCheck {
+    let store: ImageStore
+    let layer: ImageRecord.Layer
+    let lower: [String]
+    let staging: Staging
+    private let part: String
+
+    init(store: ImageStore, layer: ImageRecord.Layer, lower: [String], staging: Staging) {
+        self.store = store
+        self.layer = layer
+        self.lower = lower
+        self.staging = staging
+        part = "\(staging.path)/check-\(layer.diffID.hex)"
+    }
+
+    /// What is different, the first few; empty when nothing is.
+    func differences() throws(Diagnostic) -> [String] {
+        do throws(ArchiveFault) { try unpack() } catch {
+            if error.errno == ENOSPC || error.errno == EDQUOT {
+                throw store.noSpace(needBytes: layer.unpackedBytes, reason: "a layer is unpacked anew to be compared")
+            }
+            return ["its blob cannot be unpacked: \(error.reason)"]
+        }
+        do throws(SyscallError) {
+            var comparison = TreeComparison()
+            try comparison.compare(part, store.layout.layer(layer.diffID))
+            if comparison.differences.isEmpty { try removePart() }
+            return comparison.differences
+        } catch { throw store.failure(error) }
+    }
+
+    private func unpack() throws(ArchiveFault) {
+        var open: [Int32] = []
+        defer { open.forEach { close($0) } }
+        do throws(SyscallError) {
+            try Files.makeDirectory(part)
+            open.append(try OwnedDescriptor.open(store.layout.blob(layer.blob.digest), O_RDONLY).release())
+            for path in [part] + lower where Files.exists(path) {
+                open.append(try OwnedDescriptor.open(path, O_RDONLY | O_DIRECTORY).release())
+            }
+        } catch { throw ArchiveFault(error) }
+        let start = PeekedStream(DescriptorStream(open[0]))
+        let plain = try Compression.detect(try start.peek(Compression.magicBytes)).decompressing(start)
+        let below = Array(open.dropFirst(2))
+        let extractor = LayerExtractor(into: open[1]) { below }
+        try extractor.extract(TarReader(BufferedChunks(plain)))
+    }
+
+    private func removePart() throws(SyscallError) {
+        let parent = try OwnedDescriptor.open(staging.path, O_RDONLY | O_DIRECTORY)
+        try DirectoryTree.remove(Array("check-\(layer.diffID.hex)".utf8), in: parent.raw)
+    }
+
+    /// Puts the layer as just unpacked in the place of the damaged one.
+    func replace() throws(Diagnostic) -> Bool {
+        do throws(SyscallError) {
+            try replace(holding: try StoreLock(store.layout))
+            return true
+        } catch { throw store.failure(error) }
+    }
+
+    private func replace(holding lock: borrowing StoreLock) throws(SyscallError) {
+        let target = store.layout.layer(layer.diffID)
+        if Files.exists(target) { try Files.rename(target, part + "-damaged") }
+        try Files.rename(part, target)
+    }
+}

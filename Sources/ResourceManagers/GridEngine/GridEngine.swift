@@ -1,0 +1,54 @@
+import Diagnostics
+import JobModel
+
+/// Grid Engine and its descendants (SGE, Son of Grid Engine, Univa, Altair).
+///
+/// A parallel environment describes itself in the file PE_HOSTFILE, a line `HOST SLOTS QUEUE PROCESSORS`
+/// per host and queue (sge_pe(5)). `qrsh -inherit HOST COMMAND` starts a task of the job there; it needs
+/// a parallel environment with `control_slaves TRUE`, and carries standard input.
+package enum GridEngine: ResourceManager {
+    package static let name = "sge"
+
+    package static func allocation(in surroundings: Surroundings) throws(Diagnostic) -> Allocation? {
+        guard let id = surroundings.environment("JOB_ID"),
+            surroundings.environment("SGE_ROOT") != nil
+                || surroundings.environment("SGE_CELL") != nil || surroundings.environment("PE_HOSTFILE") != nil
+        else { return nil }
+        // "undefined" outside arrays (qsub(1), SGE_TASK_ID).
+        let task = surroundings.environment("SGE_TASK_ID").flatMap { $0 == "undefined" ? nil : $0 }
+        guard let path = surroundings.environment("PE_HOSTFILE") else {
+            guard let here = surroundings.environment("HOSTNAME") ?? surroundings.environment("HOST") else {
+                return nil
+            }
+            return Allocation(system: name, jobID: id, nodes: [.init(name: here, slots: 1)], arrayTask: task)
+        }
+        guard let text = surroundings.file(path) else {
+            throw .unreadable("PE_HOSTFILE=\(path)", "the file cannot be read", remedy: "qstat -j \(id)")
+        }
+        var hosts = HostCounts()
+        for line in text.split(whereSeparator: \.isNewline) {
+            let fields = line.split(whereSeparator: \.isWhitespace)
+            guard fields.count >= 2, let slots = Int(fields[1]), (0...1_000_000).contains(slots) else {
+                throw .unreadable("PE_HOSTFILE=\(path)", "'\(line)' is not HOST SLOTS …", remedy: "qstat -j \(id)")
+            }
+            hosts.add(String(fields[0]), slots: slots)
+        }
+        guard hosts.nodes.contains(where: { $0.slots > 0 }) else {
+            throw .unreadable("PE_HOSTFILE=\(path)", "the file gives no slot", remedy: "qstat -j \(id)")
+        }
+        return Allocation(
+            system: name, jobID: id, nodes: hosts.nodes.filter { $0.slots > 0 }, arrayTask: task)
+    }
+
+    package static func advice(for allocation: Allocation) -> SystemAdvice {
+        let node = allocation.nodes.last?.name ?? "HOST"
+        return SystemAdvice(
+            whenUnreached: ["qrsh -inherit \(node) hostname (the parallel environment needs control_slaves TRUE)"],
+            whenLost: ["qstat -j \(allocation.jobID) and qhost show whether the node or the job was taken away"])
+    }
+
+    /// `-V` would put the whole environment on a command line everybody can read; the agents need none of it.
+    package static func fanOut(_ agent: AgentStart, in surroundings: Surroundings) -> [FanOutCommand] {
+        agent.eachNode({ ["qrsh", "-inherit", $0] }, secret: .input)
+    }
+}

@@ -1,0 +1,110 @@
+import Diagnostics
+import JobModel
+
+/// What an adapter may look at: pure values in tests, this process in `Surroundings.current`.
+package struct Surroundings {
+    /// A variable's value; set to nothing is as good as not set.
+    package var environment: (String) -> String?
+    /// A small file's text, nil when it cannot be read.
+    package var file: (String) -> String?
+    /// What a command prints, nil when it fails. Only for systems that put nothing in the environment.
+    package var output: ([String]) -> String?
+
+    package init(
+        environment: @escaping (String) -> String?, file: @escaping (String) -> String? = { _ in nil },
+        output: @escaping ([String]) -> String? = { _ in nil }
+    ) {
+        self.environment = { name in environment(name).flatMap { $0.isEmpty ? nil : $0 } }
+        self.file = file
+        self.output = output
+    }
+}
+
+/// A batch system: how it describes the allocation a process stands in, and how it starts one process
+/// on each of its nodes. Adapters are pure; whoever calls them runs the commands.
+package protocol ResourceManager: Sendable {
+    /// Its spelling after `--rm`.
+    static var name: String { get }
+
+    /// Nil when this process does not stand in one of its allocations.
+    ///
+    /// - Throws: `allocation-unreadable` when what it says contradicts itself.
+    static func allocation(in surroundings: Surroundings) throws(Diagnostic) -> Allocation?
+
+    /// The commands which together start `agent` once on every node of it.
+    static func fanOut(_ agent: AgentStart, in surroundings: Surroundings) -> [FanOutCommand]
+
+    /// What to type when nodes do not answer.
+    static func advice(for allocation: Allocation) -> SystemAdvice
+
+    /// True in every process but one when the system starts the user's command more than once:
+    /// one job is meant, not many.
+    static func isFollower(_ surroundings: Surroundings) -> Bool
+}
+
+extension ResourceManager {
+    package static func advice(for allocation: Allocation) -> SystemAdvice { SystemAdvice() }
+    package static func isFollower(_ surroundings: Surroundings) -> Bool { false }
+}
+
+/// What is to be started on every node.
+package struct AgentStart {
+    /// In the order of the job's node numbers.
+    package var nodes: [String]
+    package var jobID: String
+    /// The agent's program and first arguments; the node's number (-1: it knows by name) and the leader's
+    /// addresses follow.
+    package var command: [String]
+    package var addresses: String
+    /// This machine's own name, as the kernel has it.
+    package var here: String
+
+    package init(nodes: [String], jobID: String, command: [String], addresses: String, here: String) {
+        self.nodes = nodes
+        self.jobID = jobID
+        self.command = command
+        self.addresses = addresses
+        self.here = here
+    }
+
+    /// The whole command for node number `index`.
+    package func words(for index: Int) -> [String] { command + ["\(index)", addresses] }
+
+    /// Whether `node` is this machine: batch systems write names with or without the domain.
+    package func isHere(_ node: String) -> Bool { Self.host(node) == Self.host(here) }
+
+    private static func host(_ name: String) -> Substring { name.prefix { $0 != "." } }
+
+    /// The node this machine is gets its agent by a plain fork, every other one by `reach(node)`.
+    package func eachNode(_ reach: (String) -> [String], secret: FanOutCommand.SecretChannel) -> [FanOutCommand] {
+        nodes.enumerated().map { index, node in
+            isHere(node)
+                ? FanOutCommand(words: words(for: index), node: node, secret: .environment)
+                : FanOutCommand(words: reach(node) + words(for: index), node: node, secret: secret)
+        }
+    }
+}
+
+/// One command of the batch system, and how the job's secret reaches the agents it starts: never as an
+/// argument, which everybody on the node can read.
+package struct FanOutCommand: Equatable, Sendable {
+    package enum SecretChannel: Sendable {
+        /// The system carries the caller's environment to the node.
+        case environment
+        /// It carries standard input.
+        case input
+        /// It carries neither: a file of mode 0600 in the job's shared directory.
+        case file
+    }
+
+    package var words: [String]
+    /// The only node it starts an agent on; nil for several.
+    package var node: String?
+    package var secret: SecretChannel
+
+    package init(words: [String], node: String? = nil, secret: SecretChannel) {
+        self.words = words
+        self.node = node
+        self.secret = secret
+    }
+}

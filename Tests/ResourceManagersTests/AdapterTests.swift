@@ -1,0 +1,193 @@
+import Diagnostics
+import JobModel
+import ResourceManagers
+import Testing
+
+/// A batch system as a process inside one of its jobs sees it. Variables and files are what the systems'
+/// manuals and their users' published job logs show.
+struct Stand {
+    var variables: [String: String] = [:]
+    var files: [String: String] = [:]
+    var commands: [[String]: String] = [:]
+
+    var surroundings: Surroundings {
+        Surroundings(environment: { variables[$0] }, file: { files[$0] }, output: { commands[$0] })
+    }
+
+    /// Every adapter's own view of the same job: 2 nodes, 4 places each.
+    static let all: [String: Stand] = [
+        "slurm": Stand(variables: [
+            "SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_TASKS_PER_NODE": "4(x2)",
+            "SLURM_JOB_CPUS_PER_NODE": "4(x2)", "SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_END_TIME": "1800000000",
+        ]),
+        // PBS_NODEFILE: a line per place (OpenPBS User's Guide, "mpiprocs").
+        "pbs": Stand(
+            variables: ["PBS_JOBID": "4711.head", "PBS_NODEFILE": "/aux/4711.head", "PBS_ARRAY_INDEX": "3"],
+            files: ["/aux/4711.head": "n1\nn1\nn1\nn1\nn2\nn2\nn2\nn2\n"]),
+        // A host twice: once per queue that gives slots there (sge_pe(5), pe_hostfile).
+        "sge": Stand(
+            variables: [
+                "JOB_ID": "4711", "SGE_ROOT": "/opt/sge", "PE_HOSTFILE": "/spool/pe_hostfile", "SGE_TASK_ID": "3",
+            ],
+            files: [
+                "/spool/pe_hostfile":
+                    "n1 2 all.q@n1 UNDEFINED\nn2 4 all.q@n2 <NULL>\nn1 2 extra.q@n1 UNDEFINED\n"
+            ]),
+        "lsf": Stand(variables: [
+            "LSB_JOBID": "4711", "LSB_MCPU_HOSTS": "n1 4 n2 4 ", "LSB_HOSTS": "n1 n1 n1 n1 n2 n2 n2 n2",
+            "LSB_DJOB_NUMPROC": "8", "LSB_JOBINDEX": "3",
+        ]),
+        "flux": Stand(
+            variables: ["FLUX_URI": "local:///tmp/flux-x/local-0"],
+            commands: [
+                ["flux", "getattr", "instance-level"]: "1\n", ["flux", "getattr", "jobid"]: "f4711\n",
+                ["flux", "getattr", "hostlist"]: "n[1-2]\n",
+                ["flux", "resource", "list", "--states=all", "--no-header", "--format={nodelist} {nnodes} {ncores}"]:
+                    "n[1-2] 2 8\n",
+            ]),
+    ]
+}
+
+/// What every adapter must do.
+@Suite struct AdapterContractTests {
+    @Test(arguments: Stand.all.keys.sorted()) func theAllocationIsRead(_ name: String) throws {
+        let stand = Stand.all[name]!
+        let found = try #require(try Detection.allocation(in: stand.surroundings))
+        #expect(found.system == name)
+        #expect(found.jobID.contains("4711"))
+        #expect(found.nodes == [.init(name: "n1", slots: 4), .init(name: "n2", slots: 4)])
+        if name != "flux" { #expect(found.arrayTask == "3") }
+        // Asked by name, it answers the same; the others say nothing.
+        #expect(try Detection.allocation(named: name, in: stand.surroundings) == found)
+        for other in Stand.all.keys where other != name {
+            #expect(try Detection.allocation(named: other, in: stand.surroundings) == nil)
+        }
+    }
+
+    @Test(arguments: Stand.all.keys.sorted()) func outsideThereIsNone(_ name: String) throws {
+        #expect(try Detection.allocation(named: name, in: Stand().surroundings) == nil)
+        // Variables that are set to nothing are as good as not set.
+        let empty = Stand(variables: Stand.all[name]!.variables.mapValues { _ in "" })
+        #expect(try Detection.allocation(in: empty.surroundings) == nil)
+    }
+
+    @Test(arguments: Stand.all.keys.sorted()) func everyNodeGetsOneAgent(_ name: String) throws {
+        let stand = Stand.all[name]!
+        let manager = try #require(Detection.manager(named: name))
+        let agent = AgentStart(
+            nodes: ["n1", "n2"], jobID: "4711", command: ["/opt/t/trireme-agent", "--serve", "-"],
+            addresses: "10.0.0.1:7000", here: "n1.cluster")
+        let commands = manager.fanOut(agent, in: stand.surroundings)
+        let reached = commands.flatMap { command -> [String] in
+            // One command for all, or one for its node.
+            if let node = command.node { return [node] }
+            return agent.nodes
+        }
+        #expect(reached.sorted() == ["n1", "n2"])
+        for command in commands {
+            #expect(command.words.joined(separator: " ").contains("/opt/t/trireme-agent --serve -"))
+            #expect(command.words.joined(separator: " ").contains("10.0.0.1:7000"))
+        }
+        // This machine's own agent is a plain child where each node has its command.
+        if let here = commands.first(where: { $0.node == "n1" }) {
+            #expect(here.words == agent.words(for: 0))
+        }
+        #expect(!manager.advice(for: Allocation(system: name, jobID: "1", nodes: [])).whenUnreached.isEmpty)
+    }
+}
+
+@Suite struct AdapterTests {
+    private func words(_ name: String, _ variables: [String: String] = [:]) -> [[String]] {
+        let agent = AgentStart(nodes: ["n1", "n2"], jobID: "7", command: ["agent"], addresses: "a:1", here: "n1")
+        return Detection.manager(named: name)!.fanOut(agent, in: Stand(variables: variables).surroundings).map(\.words)
+    }
+
+    @Test func torqueAndOpenPBSHaveTheirOwnCommands() {
+        #expect(words("pbs")[1] == ["pbs_tmrsh", "n2", "agent", "1", "a:1"])
+        #expect(words("torque", ["PBS_VERSION": "TORQUE-6.1.2"])[1] == ["pbsdsh", "-h", "n2", "agent", "1", "a:1"])
+    }
+
+    @Test func lsfAndOpenLavaHaveTheirOwnCommands() {
+        #expect(words("lsf", ["LSB_DJOB_NUMPROC": "8"])[1] == ["blaunch", "n2", "agent", "1", "a:1"])
+        #expect(words("openlava")[1] == ["lsrun", "-m", "n2", "agent", "1", "a:1"])
+    }
+
+    @Test func pbsChunksWithoutProcessesHaveTheirProcessors() throws {
+        // select=2:ncpus=4 without mpiprocs: a line per chunk, NCPUS says how many processors.
+        let stand = Stand(
+            variables: ["PBS_JOBID": "1", "PBS_NODEFILE": "/f", "NCPUS": "4"], files: ["/f": "n1\nn2\n"])
+        #expect(try Detection.allocation(in: stand.surroundings)?.nodes.map(\.slots) == [4, 4])
+    }
+
+    @Test func aFluxLoginShellIsNoAllocation() throws {
+        var stand = Stand.all["flux"]!
+        stand.commands[["flux", "getattr", "instance-level"]] = "0\n"
+        #expect(try Detection.allocation(in: stand.surroundings) == nil)
+    }
+
+    @Test func fluxInsideSlurmIsFlux() throws {
+        var stand = Stand.all["slurm"]!
+        stand.variables["FLUX_URI"] = "local:///x"
+        stand.commands = Stand.all["flux"]!.commands
+        #expect(try Detection.allocation(in: stand.surroundings)?.system == "flux")
+    }
+
+    @Test(arguments: [
+        ("PE_HOSTFILE", "n1 many all.q\n"), ("PE_HOSTFILE", "n1\n"), ("PE_HOSTFILE", "n1 -1 q\n"),
+        ("PE_HOSTFILE", "n1 99999999999999999999 q\n"), ("PE_HOSTFILE", "\n"), ("PBS_NODEFILE", " \n\n"),
+    ]) func nonsenseIsNamed(_ variable: String, _ text: String) throws {
+        let job = variable == "PBS_NODEFILE" ? "PBS_JOBID" : "JOB_ID"
+        let stand = Stand(variables: [job: "1", variable: "/f"], files: ["/f": text])
+        #expect { try Detection.allocation(in: stand.surroundings) } throws: { error in
+            (error as? Diagnostic)?.subject.hasPrefix(variable) ?? false
+        }
+        // A file that is not there is named too.
+        #expect(throws: Diagnostic.self) {
+            try Detection.allocation(in: Stand(variables: [job: "1", variable: "/f"]).surroundings)
+        }
+    }
+
+    @Test(arguments: ["n1 4 n2", "n1 x", "n1 0"]) func lsfNonsense(_ text: String) {
+        let stand = Stand(variables: ["LSB_JOBID": "1", "LSB_MCPU_HOSTS": text])
+        #expect(throws: Diagnostic.self) { try Detection.allocation(in: stand.surroundings) }
+    }
+
+    @Test func hostFilesOfEveryKind() throws {
+        let text = """
+            # machines
+            a slots=4 max_slots=8   # OpenMPI
+            b:2
+            c
+            c
+
+            fe80::1
+            """
+        #expect(
+            try PlainHosts.allocation(hostFile: text, path: "f").nodes == [
+                .init(name: "a", slots: 4), .init(name: "b", slots: 2), .init(name: "c", slots: 2),
+                .init(name: "fe80::1", slots: 1),
+            ])
+        for wrong in ["a slots=0", "a:x", "a many", "-oProxyCommand=x", "", "#"] {
+            #expect(throws: Diagnostic.self) { try PlainHosts.allocation(hostFile: wrong, path: "f") }
+        }
+    }
+
+    @Test func sshWordsSurviveTheRemoteShell() {
+        let agent = AgentStart(
+            nodes: ["far"], jobID: "7", command: ["/a dir/it's/agent"], addresses: "1.2.3.4:5", here: "near")
+        let words = PlainHosts.fanOut(agent, in: Stand().surroundings)[0].words
+        #expect(words.contains("BatchMode=yes"))
+        #expect(words.last == #"exec '/a dir/it'\''s/agent' '0' '1.2.3.4:5'"#)
+    }
+
+    @Test func onlySystemsThatCarryTheEnvironmentGetTheSecretThere() {
+        for (name, expected) in [
+            ("slurm", FanOutCommand.SecretChannel.environment), ("lsf", .environment), ("sge", .input),
+            ("flux", .input), ("pbs", .file), ("ssh", .input),
+        ] {
+            let agent = AgentStart(nodes: ["far"], jobID: "7", command: ["agent"], addresses: "a:1", here: "near")
+            let commands = Detection.manager(named: name)!.fanOut(agent, in: Stand().surroundings)
+            #expect(commands.map(\.secret) == [expected], "\(name)")
+        }
+    }
+}
