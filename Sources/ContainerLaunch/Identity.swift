@@ -126,7 +126,9 @@ struct IdentityHelper {
         while waitpid(child, &status, 0) < 0 {
             if errno != EINTR { throw LaunchFailure(.mapIdentity, "newuidmap") }
         }
-        guard status == 0 else { throw LaunchFailure(.mapIdentity, "newuidmap", detail: c("subordinate"), errno: EPERM) }
+        guard status == 0 else {
+            throw LaunchFailure(.mapIdentity, "newuidmap", detail: c("subordinate"), errno: EPERM)
+        }
     }
 
     private static func become(_ words: CString, _ target: pid_t) -> Never {

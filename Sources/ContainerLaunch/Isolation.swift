@@ -201,21 +201,22 @@ extension MountRequest {
     /// another one only then (mount_too_revealing), and only if nothing of it is covered.
     mutating func openFileSystem() throws(LaunchFailure) {
         let context = linux_fsopen(source, MountTree.fsopenCloseOnExec)
-        guard context >= 0 else { throw LaunchFailure(.openSource, source, detail: c("new")) }
+        guard context >= 0 else { throw LaunchFailure(.mountSystem, source) }
         defer { close(context) }
         if isEqual(source, "devpts") {
             // gid 5 (tty) is not mapped: terminals belong to the caller's group.
             guard linux_fsconfig(context, MountTree.configSetString, c("ptmxmode"), c("0666"), 0) == 0,
                 linux_fsconfig(context, MountTree.configSetString, c("mode"), c("0620"), 0) == 0
-            else { throw LaunchFailure(.openSource, source, detail: c("new")) }
+            else { throw LaunchFailure(.mountSystem, source) }
         }
         guard linux_fsconfig(context, MountTree.configCreate, nil, nil, 0) == 0 else {
-            throw LaunchFailure(.openSource, source, detail: c("new"))
+            throw LaunchFailure(.mountSystem, source)
         }
-        let attributes = MountAttribute.noSetuid | MountAttribute.noExec
+        let attributes =
+            MountAttribute.noSetuid | MountAttribute.noExec
             | (isEqual(source, "devpts") ? 0 : MountAttribute.noDevices)
         tree = linux_fsmount(context, MountTree.fsmountCloseOnExec, UInt32(attributes))
-        guard tree >= 0 else { throw LaunchFailure(.openSource, source, detail: c("new")) }
+        guard tree >= 0 else { throw LaunchFailure(.mountSystem, source) }
         isDirectory = true
     }
 }

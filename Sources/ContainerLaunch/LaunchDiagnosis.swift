@@ -97,6 +97,12 @@ package struct LaunchDiagnosis {
             Words(
                 code: "root-refused", subject: image, reason: "cannot make the root read-only",
                 hint: "trireme doctor")
+        case .mountSystem:
+            Words(
+                code: "proc-refused", reason: "cannot be mounted anew for this container",
+                hint: failure.errno == EPERM
+                    ? "an outer container covers parts of /proc: --share pid (trireme explain proc-refused)"
+                    : "trireme doctor")
         case .maskSystem:
             Words(code: "mask-refused", reason: "cannot be covered or made read-only", hint: "trireme doctor")
         case .filterCalls:
@@ -194,6 +200,13 @@ package struct LaunchDiagnosis {
     private var namespaceWords: Words {
         if let restricted = namespaceRestriction(afterNamespace: false) { return restricted }
         var words = Words(code: "no-user-namespaces", subject: image, reason: "cannot make a user namespace")
+        if failure.step == .mapIdentity, isEqual(failure.subject, "newuidmap") {
+            words.code = "subordinate-ids"
+            words.reason = "newuidmap or newgidmap could not map the subordinate ids of --fakeroot"
+            words.namesErrno = false
+            words.hint = "--fakeroot-single needs none; or ask for lines in /etc/subuid and /etc/subgid"
+            return words
+        }
         if failure.step == .mapIdentity, failure.errno == EPERM, failure.detail != nil {
             words.reason = "uid 0 without the capability CAP_SETFCAP cannot be shown in a further user namespace"
             words.hint = "start the outer container as an ordinary user to run one inside it"

@@ -15,6 +15,7 @@ package enum LaunchStep: UInt8, Sendable {
     case makeMountPoint
     case attachMount
     case writeFile
+    case mountSystem
     case maskSystem
     case sealRoot
     case enterDirectory

@@ -75,8 +75,9 @@ private func keep(_ child: pid_t, _ keeper: Keeper, _ filters: Bool, holding end
         var reaped = waitpid(-1, &status, WNOHANG)
         while reaped > 0 {
             if reaped == child {
-                _exit(linux_status_signaled(status) != 0
-                    ? 128 + linux_status_signal(status) : linux_status_exit_code(status))
+                _exit(
+                    linux_status_signaled(status) != 0
+                        ? 128 + linux_status_signal(status) : linux_status_exit_code(status))
             }
             reaped = waitpid(-1, &status, WNOHANG)
         }

@@ -6,7 +6,8 @@ extension DiagnosticCatalogue {
             "The message names the option and the reason. Documentation/Reference/isolation.md says which namespaces "
                 + "a job's containers share with their node."),
         Entry(
-            "proc-refused", "the kernel does not let this process mount a /proc or another kernel file system of its own",
+            "proc-refused",
+            "the kernel does not let this process mount a /proc or another kernel file system of its own",
             "Inside a container whose /proc is partly covered (docker, podman) the kernel refuses a fresh one. Run the "
                 + "outer container with --security-opt unmask=ALL (podman) or systempaths=unconfined (docker), or share "
                 + "the pid namespace: --share pid."),

@@ -11,7 +11,8 @@ import Testing
 
     /// Refused in every container of ours, whatever its options.
     private static let refused = [
-        "mknod", "mount", "remount-rw", "umount-proc", "pivot-root", "write-root", "write-exe", "open-mem", "open-kcore",
+        "mknod", "mount", "remount-rw", "umount-proc", "pivot-root", "write-root", "write-exe", "open-mem",
+        "open-kcore",
         "write-core-pattern", "write-modprobe", "write-sysrq", "write-uevent-helper", "write-binfmt", "disk",
         "release-agent", "setuid", "sethostname", "packet-socket", "raw-socket", "nested-remount-rw",
         "nested-umount-proc", "nested-umount-sys", "nested-unmask-sysctl", "nested-core-pattern", "nested-mknod",

@@ -29,7 +29,7 @@ final class Hull {
         plan.imageName = "hull:latest"
         plan.environment = [Array("PATH=/bin".utf8)]
         try Data(plan.encoded()).write(to: URL(fileURLWithPath: store + "/plans/hull:latest"))
-        files.createFile(atPath: marker, contents: Data("outside\n".utf8))
+        try Data("outside\n".utf8).write(to: URL(fileURLWithPath: marker))
         outside.executableURL = URL(fileURLWithPath: probe)
         outside.arguments = ["wait"]
         outside.standardOutput = Pipe()

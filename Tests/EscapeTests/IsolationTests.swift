@@ -30,7 +30,9 @@ import Testing
             for other in names { #expect((own[other] == host[other]) == (other != name), "\(name) \(other)") }
         }
         let isolated = try namespaces("--profile", "isolated", "--share", "uts,ipc")
-        for name in names { #expect((isolated[name] == host[name]) == ["net", "uts", "ipc"].contains(name), "\(name)") }
+        for name in names {
+            #expect((isolated[name] == host[name]) == ["net", "uts", "ipc"].contains(name), "\(name)")
+        }
     }
 
     @Test func hostNameAndLoopback() throws {
@@ -63,7 +65,8 @@ import Testing
         process.executableURL = URL(fileURLWithPath: try Programs.path("trireme-cli"))
         process.arguments = ["run", "--profile", "isolated", "hull", "escape", "hold"]
         process.environment = ProcessInfo.processInfo.environment.merging(
-            hull.environment.compactMapValues { $0 }) { $1 }
+            hull.environment.compactMapValues { $0 }
+        ) { $1 }
         process.currentDirectoryURL = URL(fileURLWithPath: hull.home)
         let output = Pipe()
         process.standardOutput = output
@@ -80,7 +83,8 @@ import Testing
         process.executableURL = URL(fileURLWithPath: try Programs.path("trireme-cli"))
         process.arguments = ["run", "--unshare", "pid", "hull", "escape", "hold"]
         process.environment = ProcessInfo.processInfo.environment.merging(
-            hull.environment.compactMapValues { $0 }) { $1 }
+            hull.environment.compactMapValues { $0 }
+        ) { $1 }
         let output = Pipe()
         process.standardOutput = output
         try process.run()
@@ -118,7 +122,8 @@ import Testing
     @Test func nested() throws {
         let bin = URL(fileURLWithPath: try Programs.path("trireme")).deletingLastPathComponent().path
         let run = try hull.trireme(
-            "run", "-B", bin + ":/trireme", "hull", "/trireme/trireme", "run", "hull", "escape", "cat", "/proc/self/comm")
+            "run", "-B", bin + ":/trireme", "hull", "/trireme/trireme", "run", "hull", "escape", "cat",
+            "/proc/self/comm")
         // A debug build's program is dynamic and does not start in an image without libraries.
         if run.status == 126 || run.status == 127 { return }
         #expect(run.status == 0, "\(run.errorText)")

@@ -101,7 +101,8 @@ struct IsolationOptions: ContainerOptionGroup {
                     || $0 == 0x2E || $0 == 0x5F
             } && !hostname.hasPrefix("-") && !hostname.hasPrefix(".")
         guard isName else {
-            throw refused("--hostname \(hostname)", "is no host name: letters, digits, - and ., at most 64 (hostname(7))")
+            throw refused(
+                "--hostname \(hostname)", "is no host name: letters, digits, - and ., at most 64 (hostname(7))")
         }
         guard !share.flatMap({ $0.split(separator: ",") }).contains("uts") else {
             throw refused("--hostname \(hostname) --share uts", "would rename the host")
