@@ -248,7 +248,7 @@ struct ArchiveContents {
         var images: [IncomingImage] = []
         var offered: [Platform] = []
         var seen: [Digest: Int] = [:]
-        for descriptor in index.manifests where !descriptor.isAttestation {
+        for descriptor in index.manifests where !descriptor.isAttestation && !descriptor.isSignature {
             guard let image = try ociImage(descriptor, platform, depth: 0, &offered) else { continue }
             let digest = image.manifest!.descriptor.digest
             let names = name(of: descriptor).map { [$0] } ?? []
@@ -297,7 +297,7 @@ struct ArchiveContents {
         return found
     }
 
-    private func verified(_ descriptor: Descriptor, _ what: String) throws(ArchiveFault) -> [UInt8] {
+    func verified(_ descriptor: Descriptor, _ what: String) throws(ArchiveFault) -> [UInt8] {
         let found = try blob(descriptor, what)
         let bytes = try bytes(found.name) ?? []
         let digest = Digest(sha256: bytes)
@@ -344,6 +344,25 @@ struct ArchiveContents {
             names: [], manifest: (bytes, descriptor), configurationBytes: configurationBytes,
             configurationDigest: manifest.config.digest, configuration: configuration,
             layers: try ociLayers(manifest, configuration, name))
+    }
+
+    /// The layers of manifests that are signatures of `manifest`.
+    func signatureLayers(of manifest: Digest) throws(ArchiveFault) -> [Descriptor] {
+        guard let layout = try bytes("index.json") else {
+            throw ArchiveFault(.corrupt, "not an image layout: it holds no index.json")
+        }
+        let index = try decode(ImageIndex.self, layout, "index.json")
+        var layers: [Descriptor] = []
+        for descriptor in index.manifests where !descriptor.isIndex {
+            let isNamed = descriptor.annotations?[Annotation.name]?.hasSuffix("sha256-\(manifest.hex).sig") ?? false
+            let isMarked = descriptor.annotations?["kind"] == "dev.cosignproject.cosign/sigs"
+            guard isNamed || isMarked || descriptor.digest != manifest else { continue }
+            let name = "blobs/sha256/\(descriptor.digest.hex)"
+            let signature = try decode(SignatureManifest.self, try verified(descriptor, "manifest"), name)
+            guard isNamed || isMarked || signature.subject?.digest == manifest else { continue }
+            layers += signature.layers
+        }
+        return layers
     }
 
     private func ociLayers(

@@ -22,6 +22,17 @@ package struct Descriptor: Codable, Equatable, Sendable {
         annotations?["vnd.docker.reference.type"] == "attestation-manifest"
             || (platform?.operatingSystem == "unknown" && platform?.architecture == "unknown")
     }
+    /// cosign keeps signatures, attestations and bills of materials beside images, under names made of their digest.
+    package var isSignature: Bool {
+        if let kind = annotations?["kind"], kind.hasPrefix("dev.cosignproject.cosign/"), !kind.hasSuffix("/image"),
+            !kind.hasSuffix("/imageIndex")
+        {
+            return true
+        }
+        guard let name = annotations?["org.opencontainers.image.ref.name"] else { return false }
+        let tag = name.split(separator: ":").last.map(String.init) ?? name
+        return tag.hasPrefix("sha256-") && [".sig", ".att", ".sbom"].contains { tag.hasSuffix($0) }
+    }
     package var isIndex: Bool {
         mediaType == MediaType.index || mediaType == "application/vnd.docker.distribution.manifest.list.v2+json"
     }

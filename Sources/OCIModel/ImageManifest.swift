@@ -27,6 +27,12 @@ package struct ImageManifest: Codable, Sendable {
     }
 }
 
+/// As much of a manifest as signatures and what they are attached to need (image-spec manifest.md, "subject").
+package struct SignatureManifest: Decodable, Sendable {
+    package var layers: [Descriptor]
+    package var subject: Descriptor?
+}
+
 /// The bytes of a manifest for an image that came without one. Field order and spelling are fixed
 /// here, so one image gives one digest however often it is loaded.
 extension ImageManifest {

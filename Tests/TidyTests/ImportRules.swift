@@ -27,7 +27,7 @@ enum ImportRules {
         "JobModel": ["Diagnostics"],
         "SiteConfiguration": ["LinuxSystem", "Diagnostics"],
         "ContainerLaunch": ["LaunchPlan", "LinuxSystem", "CLinux"],
-        "ImageFormats": ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics"],
+        "ImageFormats": ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics", "Synchronization"],
         "ResourceManagers": ["JobModel", "Diagnostics", "LinuxSystem"],
         "ImageStore": [
             "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics", "Crypto",

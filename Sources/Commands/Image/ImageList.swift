@@ -121,7 +121,9 @@ package struct ImageList: ParsableCommand {
         case ("label", let wanted) where !wanted.isEmpty:
             let key = String(wanted.prefix { $0 != "=" })
             return try images.filter { image in
-                guard let labels = try store.configuration(of: image).config?.labels, let value = labels[key] else { return false }
+                guard let labels = try store.configuration(of: image).config?.labels, let value = labels[key] else {
+                    return false
+                }
                 return !wanted.contains("=") || value == String(wanted.dropFirst(key.count + 1))
             }
         default:

@@ -13,6 +13,9 @@ package struct ImageVerify: ParsableCommand {
     @Flag(help: "Unpack damaged layers anew; remove damaged blobs, so that the next load or pull brings them again.")
     var repair = false
     @Option(help: "table, json or jsonl.") var format = RowFormat.table(nil)
+    @Option(help: "Instead: is the image signed with this public key (cosign's, or Ed25519, in PEM)?") var key: String?
+    @Option(help: "With --key: the OCI layout, a directory or an archive, that holds the signatures.")
+    var signatures: String?
     @Flag(name: .shortAndLong, help: "Print only what is damaged.") var quiet = false
     @Argument(help: "Names of images; all of the store when none is given.") var names: [String] = []
 
@@ -40,9 +43,15 @@ package struct ImageVerify: ParsableCommand {
     package func run() throws {
         let store = ImageStore.current()
         var images = try store.ownImages()
+        if key != nil, names.isEmpty {
+            throw Diagnostic(
+                DiagnosticCode("usage"), "--key", reasons: ["name the images that must be signed"],
+                remedies: ["trireme image verify --key KEY --signatures LAYOUT NAME"])
+        }
         if !names.isEmpty {
             let resolver = ImageResolver(store: store)
             images = try names.map { try resolver.resolve($0) }
+            if let key { return try SignatureVerification.run(images, key: key, signatures: signatures, store) }
             for image in images where image.layout.root != store.layout.root {
                 throw Diagnostic(
                     DiagnosticCode("store-read-only"), image.name, reasons: ["it lies in \(image.layout.root)"],

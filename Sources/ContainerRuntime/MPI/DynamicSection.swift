@@ -31,7 +31,8 @@ package struct DynamicSection: Equatable, Sendable {
             if type == 1 { loads.append((address, offset, bytes)) }
             if type == 2 { dynamic = (offset, bytes) }
         }
-        guard let dynamic else { return nil }
+        // Offsets are the file's own words: one beyond it must not be reckoned with.
+        guard let dynamic, dynamic.offset <= image.count else { return nil }
         var names: [Int] = []
         var paths: [Int] = []
         var strings: Int?
@@ -42,7 +43,7 @@ package struct DynamicSection: Equatable, Sendable {
             case 1: names.append(value)
             case 5:
                 strings = loads.first { $0.address <= value && value - $0.address < $0.bytes }.map {
-                    $0.offset + value - $0.address
+                    $0.offset &+ (value - $0.address)
                 }
             case 15, 29: paths.append(value)
             default: break
