@@ -9,7 +9,8 @@ package struct ImageCommand: ParsableCommand {
         commandName: "image", abstract: "Images: in and out of the store, listed, inspected, checked and removed.",
         subcommands: [
             ImageLoad.self, ImageSave.self, ImageImport.self, ImageList.self, ImageInspect.self, ImageHistory.self,
-            ImageTag.self, ImageRemove.self, ImagePrune.self, ImagePin.self, ImageUsage.self, ImageVerify.self, ImageLint.self,
+            ImageTag.self, ImageRemove.self, ImagePrune.self, ImagePin.self, ImageUsage.self, ImageVerify.self,
+            ImageLint.self,
         ])
     package init() {}
 }
