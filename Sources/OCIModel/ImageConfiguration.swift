@@ -9,6 +9,8 @@ package struct ImageConfiguration: Codable, Sendable {
     package var rootFileSystem: RootFileSystem?
     package var history: [Step]?
 
+    package init() {}
+
     enum CodingKeys: String, CodingKey {
         case created, author, architecture, variant, config, history
         case operatingSystem = "os"
