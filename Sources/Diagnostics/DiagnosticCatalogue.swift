@@ -21,6 +21,7 @@ package enum DiagnosticCatalogue {
         images,
         files,
         hull,
+        registry,
     ].flatMap { $0 }
 
     private static let general: [Entry] = [

@@ -57,7 +57,7 @@ struct RunRequest {
             // One job, not one per task of the step; the first task leads it.
             return 0
         }
-        let image = try resolver.resolve(name)
+        let image = try RemoteImage.resolve(name, resolver)
         if options.explain.isAsked { return try explain(image) }
         guard options.parallel.isParallel else {
             return try SingleRun.execute(options.plan(in: context(image)), verb: verb, words: words)
