@@ -26,6 +26,11 @@ package struct LaunchDiagnosis {
         return failure.exitStatus
     }
 
+    /// Writes a line of ours on standard error.
+    static func say(_ text: String) {
+        Array(text.utf8).withUnsafeBytes { _ = write(2, $0.baseAddress, $0.count) }
+    }
+
     /// The text, for callers that carry it elsewhere.
     package var text: [UInt8] {
         var buffer = ByteBuffer(capacity: 1024)
@@ -117,6 +122,11 @@ package struct LaunchDiagnosis {
             Words(code: "privileges-kept", reason: "cannot give up privileges", hint: "trireme doctor")
         case .findCommand: notFoundWords
         case .execute: notExecutableWords
+        case .applyLimits:
+            Words(
+                code: "limit-refused", reason: "this limit cannot be enforced here: ", more: failure.detail,
+                namesErrno: false,
+                hint: "leave it to the batch system (srun --mem, -c), or take --limits best-effort; trireme doctor")
         case .handOver:
             Words(
                 code: "installation-incomplete", reason: "cannot start the rest of trireme",
