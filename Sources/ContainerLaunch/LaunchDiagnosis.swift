@@ -123,10 +123,7 @@ package struct LaunchDiagnosis {
         case .findCommand: notFoundWords
         case .execute: notExecutableWords
         case .applyLimits:
-            Words(
-                code: "limit-refused", reason: "this limit cannot be enforced here: ", more: failure.detail,
-                namesErrno: false,
-                hint: "leave it to the batch system (srun --mem, -c), or take --limits best-effort; trireme doctor")
+            limitWords
         case .handOver:
             Words(
                 code: "installation-incomplete", reason: "cannot start the rest of trireme",
@@ -154,6 +151,22 @@ package struct LaunchDiagnosis {
             words.code = "command-missing"
             words.reason = "the image names no command, and none was given"
             words.hint = "trireme run IMAGE CMD [ARG…], or: trireme shell IMAGE"
+        }
+        return words
+    }
+
+    private var limitWords: Words {
+        var words = Words(
+            code: "limit-refused", reason: "this limit cannot be enforced here: ", more: failure.detail,
+            namesErrno: false,
+            hint: "leave it to the batch system (srun -c), or take --limits best-effort; trireme doctor")
+        if hasPrefix(failure.subject, "--memory") {
+            words.hint =
+                "leave it to the batch system (srun --mem), limit each process (--ulimit as=BYTES), or --limits best-effort"
+        } else if hasPrefix(failure.subject, "--cpuset") {
+            words.hint = "choose among the processors allowed here: taskset -cp $$"
+        } else if hasPrefix(failure.subject, "--ulimit") {
+            words.hint = "stay within 'ulimit -H -a', or have the administrator raise it (limits.conf(5))"
         }
         return words
     }

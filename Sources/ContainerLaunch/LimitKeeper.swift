@@ -26,7 +26,8 @@ enum LimitKeeper {
             close(hold)
             _ = linux_sigprocmask(SIG_SETMASK, before, nil)
             do throws(SyscallError) { try group.enter() } catch {
-                throw LaunchFailure(.applyLimits, "cgroup.procs", detail: c("the group cannot be entered"), errno: error.errno)
+                throw LaunchFailure(
+                    .applyLimits, "cgroup.procs", detail: c("the group cannot be entered"), errno: error.errno)
             }
             return
         }
@@ -90,7 +91,8 @@ enum LimitKeeper {
 
 /// `killed by the memory limit 2 GiB (oom_kill 1)`: what the kernel's count says.
 package func memoryLimitSentence(_ limit: UInt64, kills: UInt64, isWhole: Bool) -> String {
-    let what = isWhole ? "killed" : kills == 1 ? "one process inside was killed" : "\(kills) processes inside were killed"
+    let what =
+        isWhole ? "killed" : kills == 1 ? "one process inside was killed" : "\(kills) processes inside were killed"
     return "\(what) by the memory limit \(byteText(limit)) (oom_kill \(kills))"
 }
 

@@ -17,17 +17,21 @@ package struct CgroupTree: Equatable, Sendable {
         package var point: String
         /// The caller's own group; nil when this mount shows another part of the tree (a nested container).
         package var directory: String?
-        /// The mount itself is read-only, as inside most containers.
-        package var isReadOnly: Bool
+        /// The part of the hierarchy that the mount shows, by its path in the hierarchy.
+        var root: String
+
+        /// Where the group `path` (as /proc/PID/cgroup writes it) is visible here; nil when it is not.
+        func directory(of path: String) -> String? {
+            if root == "/" { return path == "/" ? point : point + path }
+            guard path == root || path.hasPrefix(root + "/") else { return nil }
+            return point + path.dropFirst(root.count)
+        }
     }
 
     package var hierarchies: [Hierarchy]
 
     package init(mounts: [String], own: [String]) {
-        let entries = own.compactMap { line -> (controllers: [String], path: String)? in
-            let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
-            return fields.count == 3 ? (fields[1].split(separator: ",").map(String.init), fields[2]) : nil
-        }
+        let entries = own.compactMap(Self.membership)
         hierarchies = mounts.compactMap { line in
             guard let mount = Mount(line) else { return nil }
             // The v2 entry is the one without controllers; a v1 entry names those of its mount.
@@ -36,10 +40,11 @@ package struct CgroupTree: Equatable, Sendable {
                     ? $0.controllers.isEmpty
                     : !$0.controllers.isEmpty && $0.controllers.allSatisfy(mount.options.contains)
             }
-            return Hierarchy(
+            var hierarchy = Hierarchy(
                 isUnified: mount.isUnified, controllers: mount.isUnified ? [] : entry?.controllers ?? [],
-                point: mount.point, directory: entry.flatMap { mount.directory(of: $0.path) },
-                isReadOnly: mount.isReadOnly)
+                point: mount.point, directory: nil, root: mount.root)
+            hierarchy.directory = entry.flatMap { hierarchy.directory(of: $0.path) }
+            return hierarchy
         }
     }
 
@@ -48,7 +53,13 @@ package struct CgroupTree: Equatable, Sendable {
         CgroupTree(mounts: lines(of: "/proc/self/mountinfo"), own: lines(of: "/proc/self/cgroup"))
     }
 
-    private static func lines(of path: String) -> [String] {
+    /// A line `ID:CONTROLLERS:PATH` of /proc/PID/cgroup.
+    static func membership(_ line: String) -> (controllers: [String], path: String)? {
+        let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+        return fields.count == 3 ? (fields[1].split(separator: ",").map(String.init), fields[2]) : nil
+    }
+
+    static func lines(of path: String) -> [String] {
         guard let file = try? OwnedDescriptor.open(path, O_RDONLY), let bytes = try? file.readAll(limit: 8 << 20) else {
             return []
         }
@@ -75,26 +86,17 @@ package struct CgroupTree: Equatable, Sendable {
         var root: String
         var point: String
         var isUnified: Bool
-        var isReadOnly: Bool
         var options: [String]
 
         /// nil for any other file system.
         init?(_ line: String) {
             let fields = line.split(separator: " ").map(String.init)
-            guard let dash = fields.firstIndex(of: "-"), fields.count > dash + 3, fields.count > 5 else { return nil }
+            guard let dash = fields.firstIndex(of: "-"), fields.count > dash + 3, fields.count > 4 else { return nil }
             guard fields[dash + 1] == "cgroup" || fields[dash + 1] == "cgroup2" else { return nil }
             root = fields[3]
             point = fields[4]
-            isReadOnly = fields[5].split(separator: ",").contains("ro")
             isUnified = fields[dash + 1] == "cgroup2"
             options = fields[dash + 3].split(separator: ",").map(String.init)
-        }
-
-        /// Where the group `path` is visible here; nil when this mount shows another part of the tree.
-        func directory(of path: String) -> String? {
-            if root == "/" { return path == "/" ? point : point + path }
-            guard path == root || path.hasPrefix(root + "/") else { return nil }
-            return point + path.dropFirst(root.count)
         }
     }
 }

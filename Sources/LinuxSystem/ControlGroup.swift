@@ -95,6 +95,11 @@ package struct ControlGroup: Equatable, Sendable {
     }
 
     private mutating func addUnified(_ demands: [CgroupLimits.Demand], _ tree: CgroupTree) throws(CgroupRefusal) {
+        if let idle = demands.first(where: { $0.unified.isEmpty }) {
+            throw CgroupRefusal(
+                option: idle.option,
+                reason: "no disk here whose speed the kernel could limit (a network file system is none)")
+        }
         let option = demands[0].option
         func refused(_ reason: String) -> CgroupRefusal { CgroupRefusal(option: option, reason: reason) }
         guard let hierarchy = tree.unified else {
@@ -102,7 +107,9 @@ package struct ControlGroup: Equatable, Sendable {
                 tree.mode == .none
                     ? "no control groups are mounted" : "no hierarchy has the controller '\(demands[0].controller)'")
         }
-        guard let own = hierarchy.directory else { throw refused("this process's own control group is not visible here") }
+        guard let own = hierarchy.directory else {
+            throw refused("this process's own control group is not visible here")
+        }
         let controllers = demands.map(\.controller).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
         let place = try UnifiedPlace.find(controllers, own: own, point: hierarchy.point, option: option)
         let path = place.parent + "/" + name
@@ -178,6 +185,38 @@ package struct ControlGroup: Equatable, Sendable {
     package func enter() throws(SyscallError) {
         for directory in directories { try CgroupFile.write(directory.path + "/cgroup.procs", "0") }
     }
+
+    /// Moves the caller into the groups of ours that the process `pid` stands in: who joins a container
+    /// comes under its limits.
+    package static func join(of pid: pid_t, in tree: CgroupTree = .current()) throws(SyscallError) {
+        for line in CgroupTree.lines(of: "/proc/\(pid)/cgroup") {
+            guard let entry = CgroupTree.membership(line), entry.path.contains("/" + namePrefix) else { continue }
+            let hierarchy = tree.hierarchies.first {
+                entry.controllers.isEmpty ? $0.isUnified : !$0.isUnified && $0.controllers == entry.controllers
+            }
+            guard let path = hierarchy?.directory(of: entry.path) else {
+                throw SyscallError("open", entry.path, errno: ENOENT)
+            }
+            try CgroupFile.write(path + "/cgroup.procs", "0")
+        }
+    }
+
+    // MARK: By another process
+
+    /// The group in words that `init(keeping:)` of another process reads.
+    package var note: [UInt8] {
+        Array(directories.map { ($0.isUnified ? "2 " : "1 ") + $0.path + "\n" }.joined().utf8)
+    }
+
+    /// The group of `note`, to be removed by a process that did not make it; nil when there is none.
+    package init?(keeping note: [UInt8]) {
+        for line in String(decoding: note, as: UTF8.self).split(separator: "\n") where line.count > 2 {
+            directories.append(Directory(path: String(line.dropFirst(2)), point: "", isUnified: line.hasPrefix("2 ")))
+        }
+        if directories.isEmpty { return nil }
+    }
+
+    private init() {}
 
     /// How many processes the kernel killed for going over the memory limit.
     package func outOfMemoryKills() -> UInt64 {

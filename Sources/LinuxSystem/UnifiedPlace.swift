@@ -23,7 +23,9 @@ struct UnifiedPlace: Equatable {
             case .usable(let place): return place
             case .refused(let reason): reasons.append("\(candidate) \(reason)")
             }
-            guard candidate != point, candidate.hasPrefix(point), let slash = candidate.lastIndex(of: "/") else { break }
+            guard candidate != point, candidate.hasPrefix(point), let slash = candidate.lastIndex(of: "/") else {
+                break
+            }
             if let limit = limit(of: candidate) {
                 reasons.append("\(candidate) limits \(limit) itself, and a group beside it would escape that")
                 break

@@ -33,7 +33,8 @@ struct LimitOptions: ContainerOptionGroup {
     @Option(help: "Bytes per second read, and written, on each disk: 10m.") var ioBw: String?
     @Option(help: "Always refused: see the reference.") var netBw: String?
     @Option(help: "Bytes of a /dev/shm of the container's own.") var shmSize: String?
-    @Option(help: "enforce: a limit that cannot hold is an error; best-effort: a warning.") var limits: Rigour = .enforce
+    @Option(help: "enforce: a limit that cannot hold is an error; best-effort: a warning.") var limits: Rigour =
+        .enforce
 
     func apply(to plan: inout LaunchPlan, in context: LaunchContext) throws(Diagnostic) {
         if limits == .bestEffort { plan.options.insert(.relaxedLimits) }
