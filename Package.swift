@@ -98,6 +98,7 @@ let package = Package(
         tests("DiagnosticsTests", ["Diagnostics"]),
         .target(name: "SeccompProbe", path: "Tests/SeccompProbe"),  // system calls behind a filter, in C
         tests("SeccompProfileTests", ["LinuxSystem", "SeccompProbe"]),
+        tests("CgroupTests", ["LinuxSystem"]),
         tests("HostCheckTests", ["HostCheck", "LinuxSystem"]),
         tests("TidyTests", ["Diagnostics"]),  // the tree's own rules
         tests("LaunchPlanTests", ["LaunchPlan"]),
