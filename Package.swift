@@ -109,6 +109,7 @@ let package = Package(
         tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan"]),
         tests("IntegrationTests", ["LaunchPlan"]),
         tests("EscapeTests", ["LaunchPlan"]),  // attempts to get out of a container
+        tests("IntegrationTests", ["LaunchPlan", "LinuxSystem"]),
         tests("OCIModelTests", ["OCIModel"]),
         tests("JobModelTests", ["JobModel"]),
         tests("ResourceManagersTests", ["ResourceManagers", "JobModel", "Diagnostics"]),

@@ -60,6 +60,21 @@ package struct ControlGroup: Equatable, Sendable {
         return group
     }
 
+    /// Whether version 2 is all there is and no group for `limits` can be made from where the caller
+    /// stands: a scope of the user's systemd is then a place where it can.
+    package static func needsScope(_ limits: CgroupLimits, in tree: CgroupTree = .current()) -> Bool {
+        var limits = limits
+        limits.processors = nil
+        let controllers = limits.demands().map(\.controller)
+        guard !controllers.isEmpty, tree.mode == .v2, let hierarchy = tree.unified, let own = hierarchy.directory else {
+            return false
+        }
+        do throws(CgroupRefusal) {
+            _ = try UnifiedPlace.find(controllers, own: own, point: hierarchy.point, option: "")
+            return false
+        } catch { return true }
+    }
+
     /// Version 1 knows the io controller as blkio.
     private static func isLegacyOnly(_ demand: CgroupLimits.Demand, _ tree: CgroupTree) -> Bool {
         demand.controller == "io" && tree.legacy("blkio") != nil
