@@ -107,9 +107,8 @@ let package = Package(
         .executableTarget(
             name: "EntryProbe", dependencies: ["ContainerLaunch"], path: "Tests/EntryProbe", swiftSettings: strict),
         tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan"]),
-        tests("IntegrationTests", ["LaunchPlan"]),
-        tests("EscapeTests", ["LaunchPlan"]),  // attempts to get out of a container
         tests("IntegrationTests", ["LaunchPlan", "LinuxSystem"]),
+        tests("EscapeTests", ["LaunchPlan"]),  // attempts to get out of a container
         tests("OCIModelTests", ["OCIModel"]),
         tests("JobModelTests", ["JobModel"]),
         tests("ResourceManagersTests", ["ResourceManagers", "JobModel", "Diagnostics"]),
