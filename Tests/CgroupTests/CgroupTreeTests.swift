@@ -56,7 +56,8 @@ import Testing
     }
 
     @Test func none() {
-        let tree = CgroupTree(mounts: ["24 30 0:22 / /proc rw - proc proc rw", "", "garbage - cgroup"], own: ["x", ""])
+        let tree = CgroupTree(
+            mounts: ["24 30 0:22 / /proc rw - proc proc rw", "", "garbage - cgroup"], own: ["x", ""])
         #expect(tree.mode == .none)
         #expect(tree.hierarchies.isEmpty)
     }
@@ -77,8 +78,9 @@ import Testing
         #expect(tree.unified?.directory == nil)
         var limits = CgroupLimits()
         limits.memory = 64 << 20
-        #expect(throws: CgroupRefusal(option: "--memory", reason: "this process's own control group is not visible here"))
-        {
+        #expect(
+            throws: CgroupRefusal(option: "--memory", reason: "this process's own control group is not visible here")
+        ) {
             try ControlGroup.make(limits, in: tree)
         }
     }

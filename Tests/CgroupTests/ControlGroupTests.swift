@@ -91,7 +91,10 @@ import Testing
         limits.memory = 64 << 20
         let refusal = #expect(throws: CgroupRefusal.self) { try ControlGroup.make(limits, in: unified("/a")) }
         #expect(refusal?.reason.contains("memory.max") == true)
-        #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path + "/a").allSatisfy { !$0.hasPrefix("trireme-") })
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: directory.path + "/a").allSatisfy {
+                !$0.hasPrefix("trireme-")
+            })
     }
 
     @Test func whatEachOptionWrites() throws {
@@ -121,7 +124,9 @@ import Testing
 
     @Test func theNoteForAnotherProcessHoldsTheGroup() throws {
         #expect(ControlGroup(keeping: []) == nil)
-        #expect(ControlGroup(keeping: Array("2 /a b/trireme-1\n1 /c\n".utf8))?.note == Array("2 /a b/trireme-1\n1 /c\n".utf8))
+        #expect(
+            ControlGroup(keeping: Array("2 /a b/trireme-1\n1 /c\n".utf8))?.note
+                == Array("2 /a b/trireme-1\n1 /c\n".utf8))
     }
 
     @Test func processorLists() {
