@@ -114,6 +114,7 @@ let package = Package(
         tests("DiagnosticsTests", ["Diagnostics"]),
         .target(name: "SeccompProbe", path: "Tests/SeccompProbe"),  // system calls behind a filter, in C
         tests("SeccompProfileTests", ["LinuxSystem", "SeccompProbe"]),
+        tests("CgroupTests", ["LinuxSystem"]),
         tests("HostCheckTests", ["HostCheck", "LinuxSystem"]),
         tests("TidyTests", ["Diagnostics"]),  // the tree's own rules
         tests("LaunchPlanTests", ["LaunchPlan"]),
@@ -122,7 +123,7 @@ let package = Package(
         .executableTarget(
             name: "EntryProbe", dependencies: ["ContainerLaunch"], path: "Tests/EntryProbe", swiftSettings: strict),
         tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan"]),
-        tests("IntegrationTests", ["LaunchPlan"]),
+        tests("IntegrationTests", ["LaunchPlan", "LinuxSystem"]),
         tests("EscapeTests", ["LaunchPlan"]),  // attempts to get out of a container
         tests("OCIModelTests", ["OCIModel"]),
         tests("JobModelTests", ["JobModel"]),

@@ -21,7 +21,11 @@ package enum DiagnosticCatalogue {
         images,
         files,
         hull,
+<<<<<<< HEAD
         registry,
+=======
+        limits,
+>>>>>>> limits
     ].flatMap { $0 }
 
     private static let general: [Entry] = [
