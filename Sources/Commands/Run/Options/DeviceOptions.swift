@@ -9,17 +9,25 @@ import LinuxSystem
 
 /// Devices: GPUs, fabrics and single device nodes, with the host libraries that drive them.
 struct DeviceOptions: ContainerOptionGroup {
-    static let longNames = ["--gpus", "--nv", "--rocm", "--device"]
+    static let longNames = ["--gpus", "--nv", "--rocm", "--device", "--fabric"]
 
     @Option(help: "GPUs: all, a number, or ids (0,2 · GPU-… · MIG-… · device=0).") var gpus: String?
     @Flag(help: "All NVIDIA GPUs: --gpus all.") var nv = false
     @Flag(help: "All AMD GPUs, with the host's ROCm libraries if the image has none.") var rocm = false
     @Option(help: "A device: PATH[:DST[:rwm]], or vendor.com/class=NAME (CDI).") var device: [String] = []
 
-    var isUsed: Bool { gpus != nil || nv || rocm || !device.isEmpty }
+    @Option(help: "Fast networks: 'auto' (the default in jobs) or 'none'.") var fabric: String?
+
+    private var isUsed: Bool { gpus != nil || nv || rocm || !device.isEmpty }
 
     func apply(to plan: inout LaunchPlan, in context: LaunchContext) throws(Diagnostic) {
-        guard isUsed else { return }
+        guard fabric == nil || fabric == "auto" || fabric == "none" else {
+            throw Diagnostic(
+                DiagnosticCode("option-value"), "--fabric \(fabric ?? "")", reasons: ["neither auto nor none"],
+                remedies: ["--fabric auto", "--fabric none"])
+        }
+        let wantsFabric = fabric == "auto" || fabric == nil && context.isJob
+        guard isUsed || wantsFabric else { return }
         let integration = try HostIntegration(context)
         var devices = integration.devicePlan()
         let planning = GPUPlanning(host: integration.libraries, image: integration.image) {
@@ -32,8 +40,27 @@ struct DeviceOptions: ContainerOptionGroup {
             let node = try DeviceNode(typed, root: integration.libraries.root, checksHost: !context.isJob)
             devices.show(node.source, at: node.destination, readOnly: node.isReadOnly)
         }
+        if wantsFabric { addFabric(integration, to: &devices, isJob: context.isJob) }
         devices.apply(to: &plan)
         for note in devices.notes { Output.standard.line("trireme: \(note)", to: .progress) }
+    }
+}
+
+extension DeviceOptions {
+    private func addFabric(_ integration: HostIntegration, to devices: inout DevicePlan, isJob: Bool) {
+        var own = integration.devicePlan()
+        own.libraries = devices.libraries
+        let fabrics = FabricPlanning(host: integration.libraries, image: integration.image).add(to: &own)
+        devices.libraries = own.libraries
+        // Nodes of a job need not be alike: what this one has another may lack.
+        devices.mounts += own.mounts.map { mount in
+            var mount = mount
+            mount.isOptional = isJob
+            return mount
+        }
+        guard fabric != nil else { return }
+        devices.notes += own.notes
+        if fabrics.isEmpty { devices.notes.append("fabric: none on this host; TCP is used") }
     }
 }
 
@@ -48,7 +75,8 @@ struct HostIntegration {
             let root = try HostRoot(variable("TRIREME_HOST_ROOT") ?? "/")
             let path = (searchesCallersPath ? variable("LD_LIBRARY_PATH") ?? "" : "").split(separator: ":")
             libraries = HostLibraries(
-                root: root, first: path.map(String.init), extra: NvidiaDriver.libraryDirectories + ["/opt/rocm/lib"])
+                root: root, first: path.map(String.init),
+                extra: NvidiaDriver.libraryDirectories + ["/opt/rocm/lib"] + HostMPI.libraryDirectories)
             image = ImageLibraries(try MergedTree(context.image.lowerDirectories))
         } catch {
             throw Diagnostic(DiagnosticCode("store-unusable"), context.image.name, reasons: [error.sentence])
