@@ -35,7 +35,7 @@ enum ImportRules {
         ],
         "Orchestrator": ["JobModel", "Diagnostics"],
         "ContainerRuntime": [
-            "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics",
+            "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "CYAML", "Diagnostics",
         ],
         "ProcessManagement": [],
         "NodeAgent": [

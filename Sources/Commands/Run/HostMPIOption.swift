@@ -16,7 +16,7 @@ enum HostMPIOption {
             .add(installation, imageName: context.image.name, to: &devices)
         devices.apply(to: &plan)
         LibraryInjection.finish(&plan)
-        for note in devices.notes { Output.standard.line("trireme: \(note)", to: .progress) }
+        DeviceOptions.tell(devices.notes)
     }
 
     private static func installation(of image: StoredImage, command: String) throws(Diagnostic) -> MPIInstallation {

@@ -22,6 +22,9 @@ package struct GPUPlanning {
     package func add(
         _ request: GPURequest, vendor: Vendor?, option: String, to plan: inout DevicePlan
     ) throws(Diagnostic) {
+        if case .container(let names) = request {
+            return try CDIPlanning(host: host, image: image).add(names, to: &plan)
+        }
         if vendor == nil || vendor == .nvidia, let driver = NvidiaDriver(host) {
             return try add(driver, request, option, to: &plan)
         }
@@ -31,7 +34,27 @@ package struct GPUPlanning {
         if vendor == nil || vendor == .intel, vendor == .intel || !renderNodes.isEmpty, !renderNodes.isEmpty {
             return try addIntel(request, to: &plan)
         }
+        if vendor == nil, let names = containerNames(request) {
+            return try CDIPlanning(host: host, image: image).add(names, to: &plan)
+        }
         throw missing(vendor, option)
+    }
+
+    /// Drivers that show themselves in a specification only (WSL, Tegra): its GPUs by their names.
+    private func containerNames(_ request: GPURequest) -> [String]? {
+        for (_, content) in CDIPlanning.specifications(host.root) {
+            guard case .success(let specification) = content, specification.kind.hasSuffix("/gpu") else { continue }
+            let names = specification.devices.keys.filter { $0 != "all" }.sorted()
+            let chosen: [String]
+            switch request {
+            case .all: chosen = specification.devices["all"] != nil ? ["all"] : names
+            case .count(let count): chosen = names.count >= count ? Array(names.prefix(count)) : []
+            case .devices(let ids): chosen = ids.allSatisfy { specification.devices[$0] != nil } ? ids : []
+            case .container: chosen = []
+            }
+            if !chosen.isEmpty { return chosen.map { "\(specification.kind)=\($0)" } }
+        }
+        return nil
     }
 
     private func missing(_ vendor: Vendor?, _ option: String) -> Diagnostic {
@@ -39,6 +62,7 @@ package struct GPUPlanning {
         if vendor == nil || vendor == .nvidia { looked += NvidiaDriver.traces }
         if vendor == nil || vendor == .amd { looked.append("/dev/kfd") }
         if vendor == nil || vendor == .intel { looked.append("/dev/dri/renderD*") }
+        if vendor == nil { looked += CDIPlanning.directories.map { "\($0)/*.{json,yaml}" } }
         let places = looked.map(host.root.outside).joined(separator: ", ")
         return Diagnostic(
             DiagnosticCode("gpu-missing"), option,

@@ -40,6 +40,11 @@ package struct LibraryInjection {
         if add(library) { files[name] = library.path }
     }
 
+    /// Gives a file that was added one more name.
+    package mutating func alias(_ name: String, of path: String) {
+        if files[name] == nil { files[name] = path }
+    }
+
     /// Adds `library` with everything it needs that the image does not have, or has too old.
     /// A library of `replaced` is always the host's.
     package mutating func addWithNeeds(_ library: HostLibrary, replaced: (String) -> Bool = { _ in false }) {

@@ -36,13 +36,25 @@ struct DeviceOptions: ContainerOptionGroup {
         if let gpus { try planning.add(GPURequest(gpus), vendor: nil, option: "--gpus \(gpus)", to: &devices) }
         if nv { try planning.add(.all, vendor: .nvidia, option: "--nv", to: &devices) }
         if rocm { try planning.add(.all, vendor: .amd, option: "--rocm", to: &devices) }
-        for typed in device {
+        let names = device.filter(CDIPlanning.isName)
+        if !names.isEmpty {
+            try CDIPlanning(host: integration.libraries, image: integration.image).add(names, to: &devices)
+        }
+        for typed in device where !CDIPlanning.isName(typed) {
             let node = try DeviceNode(typed, root: integration.libraries.root, checksHost: !context.isJob)
             devices.show(node.source, at: node.destination, readOnly: node.isReadOnly)
         }
         if wantsFabric { addFabric(integration, to: &devices, isJob: context.isJob) }
         devices.apply(to: &plan)
-        for note in devices.notes { Output.standard.line("trireme: \(note)", to: .progress) }
+        Self.tell(devices.notes)
+    }
+
+    /// Notes for people. Of many ranks that each start a container, the first speaks.
+    static func tell(_ notes: [String]) {
+        for name in ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"] {
+            if let rank = getenv(name), String(cString: rank) != "0" { return }
+        }
+        for note in notes { Output.standard.line("trireme: \(note)", to: .progress) }
     }
 }
 
