@@ -116,7 +116,9 @@ let package = Package(
         tests("OrchestratorTests", ["Orchestrator", "JobModel", "Diagnostics"]),
         tests("NodeAgentTests", ["NodeAgent", "JobModel", "LinuxSystem", "CLinux"]),
         tests("ImageFormatsTests", ["ImageFormats", "LinuxSystem", "CLinux"]),
-        tests("ContainerRuntimeTests", ["ContainerRuntime", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan"]),
+        tests(
+            "ContainerRuntimeTests",
+            ["ContainerRuntime", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "Diagnostics"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -19,6 +19,12 @@ package struct Fabric: Equatable, Sendable {
     /// Names of adapters: `mlx5_0`.
     package var adapters: [String]
 
+    package init(kind: Kind, nodes: [String], adapters: [String]) {
+        self.kind = kind
+        self.nodes = nodes
+        self.adapters = adapters
+    }
+
     /// What this host has.
     package static func detect(_ root: HostRoot) -> [Fabric] {
         let names = root.names(in: "/dev")

@@ -6,6 +6,13 @@ package struct NvidiaDriver {
         package var bus: String
         package var uuid: String?
         package var model: String?
+
+        package init(minor: Int, bus: String, uuid: String?, model: String?) {
+            self.minor = minor
+            self.bus = bus
+            self.uuid = uuid
+            self.model = model
+        }
     }
     /// `550.54.14`; nil when the module does not say.
     package var version: String?
