@@ -67,7 +67,9 @@ import Testing
         try host.library(
             "mca_pml_ucx.so", soname: "mca_pml_ucx.so", in: HostFixture.libraries + "/openmpi/lib/openmpi3",
             needs: ["../../../libucp.so.0"])
-        let (image, installation) = try inside(openMPI("40.30.2"))
+        let own = try openMPI("40.30.2")
+        defer { withExtendedLifetime(own) {} }
+        let (image, installation) = try inside(own)
         let plan = try inject(host, image, installation)
         #expect(plan.libraries.files["libmpi.so.40"] == HostFixture.libraries + "/libmpi.so.40.30.4")
         #expect(plan.libraries.files["libopen-pal.so.40"] == HostFixture.libraries + "/libopen-pal.so.40.1.1")
@@ -77,7 +79,9 @@ import Testing
     }
 
     @Test func olderIsWarnedOfAndOthersRefused() throws {
-        let (image, installation) = try inside(openMPI("40.30.2"))
+        let own = try openMPI("40.30.2")
+        defer { withExtendedLifetime(own) {} }
+        let (image, installation) = try inside(own)
         #expect(try inject(openMPI("40.20.1"), image, installation).notes.contains { $0.contains("warning") })
         for version in ["20.1.1", "12.0.3"] {
             let host = try openMPI(version)
@@ -98,6 +102,7 @@ import Testing
         try host.library("libmpi.so.12.3.0", soname: "libmpi.so.12")
         let debian = try HostFixture()
         try debian.library("libmpich.so.12.2.2", soname: "libmpich.so.12")
+        defer { withExtendedLifetime(debian) {} }
         let (image, installation) = try inside(debian)
         let plan = try inject(host, image, installation)
         #expect(plan.libraries.files["libmpich.so.12"] == HostFixture.libraries + "/libmpi.so.12.3.0")
@@ -111,7 +116,9 @@ import Testing
         var foreign = try Data(contentsOf: URL(fileURLWithPath: host.path + "/opt/ompi/lib/libmpi.so.40.30.4"))
         foreign[4] = 1
         try host.tree.write("usr/local/lib/libmpi.so.40", foreign)
-        let (image, installation) = try inside(openMPI("40.30.4"))
+        let own = try openMPI("40.30.4")
+        defer { withExtendedLifetime(own) {} }
+        let (image, installation) = try inside(own)
         let plan = try inject(host, image, installation, first: ["/usr/local/lib"])
         #expect(plan.libraries.files["libmpi.so.40"] == "/opt/ompi/lib/libmpi.so.40.30.4")
         #expect(plan.libraries.files["libopen-pal.so.40"] == "/opt/ompi/lib/libopen-pal.so.40.1.1")
@@ -121,7 +128,9 @@ import Testing
         let host = try openMPI("40.30.4")
         try host.library(
             "libmpi.so.40.30.4", soname: "libmpi.so.40", needs: ["libopen-pal.so.40"], glibc: "GLIBC_2.38")
-        let (image, installation) = try inside(openMPI("40.30.4"))
+        let own = try openMPI("40.30.4")
+        defer { withExtendedLifetime(own) {} }
+        let (image, installation) = try inside(own)
         #expect(diagnosticCode { _ = try inject(host, image, installation) } == "mpi-host")
     }
 }
