@@ -67,14 +67,24 @@ package struct FabricPlanning {
             for node in fabric.nodes { plan.show(node) }
             switch fabric.kind {
             case .verbs: addVerbs(fabric, to: &plan)
-            case .opa: addLibraries(["libpsm2.so.2"], neededBy: "Omni-Path", to: &plan)
-            case .cxi: addLibraries(["libcxi.so.1", "libfabric.so.1"], neededBy: "Slingshot", to: &plan)
+            case .opa: addLibraries(Self.libraries(of: .opa), neededBy: "Omni-Path", to: &plan)
+            case .cxi: addLibraries(Self.libraries(of: .cxi), neededBy: "Slingshot", to: &plan)
             case .ugni, .sharedMemory: break
             }
             let adapters = fabric.adapters.isEmpty ? "" : " (\(fabric.adapters.joined(separator: ", ")))"
             plan.notes.append("fabric: \(fabric.kind.rawValue)\(adapters)")
         }
         return fabrics
+    }
+
+    /// The user-space drivers without which a fabric of this kind is of no use.
+    package static func libraries(of kind: Fabric.Kind) -> [String] {
+        switch kind {
+        case .verbs: ["libibverbs.so.1"]
+        case .opa: ["libpsm2.so.2"]
+        case .cxi: ["libcxi.so.1", "libfabric.so.1"]
+        case .ugni, .sharedMemory: []
+        }
     }
 
     /// Kernel drivers and the names of their libibverbs providers, where they differ by more than `_ib`.

@@ -82,17 +82,21 @@ struct HostIntegration {
     let image: ImageLibraries
 
     init(_ context: LaunchContext, searchesCallersPath: Bool = false) throws(Diagnostic) {
-        func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
         do throws(SyscallError) {
-            let root = try HostRoot(variable("TRIREME_HOST_ROOT") ?? "/")
-            let path = (searchesCallersPath ? variable("LD_LIBRARY_PATH") ?? "" : "").split(separator: ":")
-            libraries = HostLibraries(
-                root: root, first: path.map(String.init),
-                extra: NvidiaDriver.libraryDirectories + ["/opt/rocm/lib"] + HostMPI.libraryDirectories)
+            libraries = try Self.hostLibraries(searchesCallersPath: searchesCallersPath)
             image = ImageLibraries(try MergedTree(context.image.lowerDirectories))
         } catch {
             throw Diagnostic(DiagnosticCode("store-unusable"), context.image.name, reasons: [error.sentence])
         }
+    }
+
+    /// - Parameter searchesCallersPath: what a module put into LD_LIBRARY_PATH comes first.
+    static func hostLibraries(searchesCallersPath: Bool) throws(SyscallError) -> HostLibraries {
+        func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+        let path = (searchesCallersPath ? variable("LD_LIBRARY_PATH") ?? "" : "").split(separator: ":")
+        return HostLibraries(
+            root: try HostRoot(variable("TRIREME_HOST_ROOT") ?? "/"), first: path.map(String.init),
+            extra: NvidiaDriver.libraryDirectories + ["/opt/rocm/lib"] + HostMPI.libraryDirectories)
     }
 
     func devicePlan() -> DevicePlan { DevicePlan(host: libraries, image: image) }
