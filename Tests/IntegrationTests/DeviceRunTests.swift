@@ -120,6 +120,37 @@ import Testing
         #expect(named.lines == ["ACME=yes", "/dev/nvidia0 there"], "\(named.errorText)")
     }
 
+    /// The lines of doctor, on a host with a driver made up and on one without, with a Slurm made up.
+    @Test func doctor() throws {
+        let fixture = try ImageFixture()
+        try makeDriver(fixture)
+        try fixture.shell(
+            """
+            mkdir bin empty; printf '#!/bin/sh\nprintf "MPI plugin types are...\\n\\tnone\\n\\tpmi2\\n" >&2\n' > bin/srun; chmod +x bin/srun
+            mkdir -p host/etc/cdi host/dev/infiniband; echo '[' > host/etc/cdi/bad.yaml; : > host/dev/infiniband/uverbs0
+            """)
+        func lines(_ root: String) throws -> [DoctorTests.Check] {
+            let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
+            let run = try runProgram(
+                [try Programs.path("trireme-cli"), "doctor", "--format", "json"],
+                environment: [
+                    "TRIREME_STORE": fixture.store, "TRIREME_HOST_ROOT": fixture.path + root,
+                    "PATH": fixture.path + "/bin:" + path, "LD_LIBRARY_PATH": nil,
+                    "SWIFT_BACKTRACE": "enable=no",
+                ])
+            return try JSONDecoder().decode(DoctorTests.Document.self, from: run.output).checks
+        }
+        let found = try lines("/host")
+        func check(_ name: String) -> DoctorTests.Check? { found.first { $0.check == name } }
+        #expect(check("gpu")?.level == "ok", "\(String(describing: check("gpu")))")
+        #expect(check("gpu")?.fact.contains("NVIDIA 550.54.14, 2 GPUs, /") == true)
+        #expect(check("cdi")?.level == "warn" && check("cdi")?.fact.contains("bad.yaml") == true)
+        #expect(check("fabric")?.level == "warn" && check("fabric")?.fact.contains("libibverbs.so.1") == true)
+        #expect(check("mpi")?.fact == "host: no MPI; Slurm: pmi2", "\(String(describing: check("mpi")))")
+        let empty = try lines("/empty")
+        for name in ["gpu", "cdi", "fabric"] { #expect(empty.first { $0.check == name }?.level == "skip", "\(name)") }
+    }
+
     @Test func withoutADriver() throws {
         let fixture = try ImageFixture()
         try makeImage(fixture)

@@ -119,7 +119,8 @@ enum SlurmTypes {
     /// Nil without srun in PATH, or when it does not answer in 10 s.
     static func listed() -> [String]? {
         let path = (getenv("PATH").map { String(cString: $0) } ?? "").split(separator: ":")
-        guard let srun = path.lazy.map({ "\($0)/srun" }).first(where: { access($0, X_OK) == 0 }),
+        let candidates: [String] = path.map { "\($0)/srun" }
+        guard let srun = candidates.first(where: { access($0, X_OK) == 0 }),
             let helper = try? HelperProcess(
                 [srun, "--mpi=list"], environment: CallerEnvironment.entries.map { Array($0.utf8) })
         else { return nil }

@@ -34,7 +34,7 @@ package struct DoctorCommand: ParsableCommand {
                 remedies: ["mount proc on /proc, which tells where trireme is installed"])
         }
         let locations = Locations.current()
-        let named = try image.map { try ImageResolver(store: ImageStore(root: locations.store)).resolve($0) }
+        let named = try image.map { try ImageResolver(store: ImageStore(locations)).resolve($0) }
         var facts = HostProbe(locations: locations, programDirectory: directory).facts()
         facts.devices = try DeviceExamination(image: named).facts()
         let report = HostReport(facts)
