@@ -100,6 +100,14 @@ import Testing
                 "CUDA_VISIBLE_DEVICES=1", "NVIDIA_VISIBLE_DEVICES=1", "LD_LIBRARY_PATH=/.trireme/lib:/x",
                 "/dev/nvidia1 there", "/dev/nvidiactl there",
             ], "\(seen.errorText)")
+        // In a /dev of the container's own only what was chosen is there.
+        let own = try onGPUHost(
+            fixture, "run", "--dev", "minimal", "--gpus", "device=1", "--device", "/dev/null:/dev/other", "asks:1",
+            "asks", "/dev/nvidia0", "/dev/nvidia1", "/dev/nvidiactl", "/dev/other")
+        #expect(
+            own.lines == [
+                "/dev/nvidia0 missing", "/dev/nvidia1 there", "/dev/nvidiactl there", "/dev/other there",
+            ], "\(own.errorText)")
         let granted = try onGPUHost(
             fixture, "run", "--nv", "asks:1", "asks", "CUDA_VISIBLE_DEVICES",
             environment: ["CUDA_VISIBLE_DEVICES": "GPU-1-a"])
