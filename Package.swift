@@ -46,6 +46,7 @@ let package = Package(
         .systemLibrary(
             name: "CCompression",  // zlib and zstd
             providers: [.apt(["zlib1g-dev", "libzstd-dev"])]),
+        .systemLibrary(name: "CYAML", providers: [.apt(["libyaml-dev"])]),  // YAML of device specifications
         target("Diagnostics"),  // one error type, one renderer, the exit codes
 
         // L1: values and the kernel.
@@ -79,7 +80,7 @@ let package = Package(
         // L4, L5
         target(
             "ContainerRuntime",  // image + command line + host -> launch plan; which MPI an image speaks
-            ["ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics"]),
+            ["ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "CYAML", "Diagnostics"]),
         target(
             "NodeAgent",  // what one node does for a job, and the wire to its leader
             [
@@ -134,7 +135,9 @@ let package = Package(
         tests("RegistryClientTests", ["RegistryClient", "OCIModel", "Diagnostics"]),
         tests("RegistryTests", ["ImageStore", "OCIModel"]),  // the real programs against registries, sound and not
         tests("ImageFormatsTests", ["ImageFormats", "LinuxSystem", "CLinux"]),
-        tests("ContainerRuntimeTests", ["ContainerRuntime", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan"]),
+        tests(
+            "ContainerRuntimeTests",
+            ["ContainerRuntime", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "Diagnostics"]),
     ],
     swiftLanguageModes: [.v6]
 )

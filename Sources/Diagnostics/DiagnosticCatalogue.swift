@@ -21,11 +21,9 @@ package enum DiagnosticCatalogue {
         images,
         files,
         hull,
-<<<<<<< HEAD
         registry,
-=======
         limits,
->>>>>>> limits
+        devices,
     ].flatMap { $0 }
 
     private static let general: [Entry] = [

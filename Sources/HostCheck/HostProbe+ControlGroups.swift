@@ -6,6 +6,10 @@ extension HostProbe {
         var groups = Self.controlGroups(
             mounts: Self.lines(of: "/proc/self/mountinfo"), own: Self.lines(of: "/proc/self/cgroup"),
             canWrite: { access($0, W_OK) == 0 })
+        if let own = groups.ownDirectory {
+            groups.controllers = (Self.firstLine(of: own + "/cgroup.controllers") ?? "").split(separator: " ")
+                .map(String.init)
+        }
         if let runtime = environment("XDG_RUNTIME_DIR") {
             groups.hasUserManager = access(runtime + "/systemd/private", W_OK) == 0
         }

@@ -39,7 +39,7 @@ enum ImportRules {
             "NIOCore", "NIOPosix", "NIOHTTP1", "NIOSSL", "FoundationEssentials", "Synchronization", "Dispatch",
         ],
         "ContainerRuntime": [
-            "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics",
+            "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "CYAML", "Diagnostics",
         ],
         "ProcessManagement": [],
         "NodeAgent": [

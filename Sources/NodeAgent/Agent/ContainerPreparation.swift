@@ -73,7 +73,10 @@ enum ContainerPreparation {
     private static func completed(_ job: JobAssignment) throws(AgentFailure) -> [UInt8] {
         do throws(LaunchPlanError) {
             var plan = try LaunchPlan(decoding: job.plan)
-            plan.mounts.append(LaunchPlan.Mount(source: "", destination: directory, isTemporary: true))
+            // The plan has it already when host libraries lie there; a second one would cover them.
+            if !plan.mounts.contains(where: { $0.isTemporary && $0.destination == directory }) {
+                plan.mounts.append(LaunchPlan.Mount(source: "", destination: directory, isTemporary: true))
+            }
             plan.mounts.append(
                 LaunchPlan.Mount(source: programPath(), destination: directory + "/agent", isReadOnly: true))
             plan.files.append(LaunchPlan.File(destination: "/etc/hosts", content: hosts(job)))
