@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help build try test test-full images images-full store bench fuzz fmt check clean install
+.PHONY: help build try test test-full test-vm images images-full store bench fmt check clean install
 # One step at a time: each uses all cores itself.
 .NOTPARALLEL:
 
@@ -50,6 +51,11 @@ test: store ## every test but the long ones
 test-full: images-full store ## every test, and the examples
 	$(TEST) TRIREME_TEST_FULL=1 Scripts/run-tests
 	$(TEST) Examples/openfoam/run
+	@$(MAKE) test-vm
+
+test-vm: build ## what needs a kernel of its own, in an emulated machine (half a minute)
+	@Scripts/install-dependencies --vm
+	@Scripts/vm $(BIN)
 
 bench: build images ## speed and memory against other tools, in the same run
 	@Scripts/install-dependencies --bench

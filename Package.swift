@@ -12,6 +12,11 @@ let strict: [SwiftSetting] = [
 
 let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let httpClient: Target.Dependency = .product(name: "AsyncHTTPClient", package: "async-http-client")
+let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
+let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
 
 func target(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: strict)
@@ -31,6 +36,9 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.86.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.30.0"),
     ],
     targets: [
         // L0: C, and how a failure is said.
@@ -38,6 +46,7 @@ let package = Package(
         .systemLibrary(
             name: "CCompression",  // zlib and zstd
             providers: [.apt(["zlib1g-dev", "libzstd-dev"])]),
+        .systemLibrary(name: "CYAML", providers: [.apt(["libyaml-dev"])]),  // YAML of device specifications
         target("Diagnostics"),  // one error type, one renderer, the exit codes
 
         // L1: values and the kernel.
@@ -61,10 +70,17 @@ let package = Package(
             ["ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics", crypto]),
         target("Orchestrator", ["JobModel", "Diagnostics"]),  // the job's pure state machine
 
+        target(
+            "RegistryClient",  // the distribution protocol: pull, push, and a registry of one's own
+            [
+                "ImageStore", "ImageFormats", "OCIModel", "LinuxSystem", "CLinux", "Diagnostics", httpClient, nioCore,
+                nioPosix, nioHTTP1, nioSSL,
+            ]),
+
         // L4, L5
         target(
             "ContainerRuntime",  // image + command line + host -> launch plan; which MPI an image speaks
-            ["ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics"]),
+            ["ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "CYAML", "Diagnostics"]),
         target(
             "NodeAgent",  // what one node does for a job, and the wire to its leader
             [
@@ -79,7 +95,8 @@ let package = Package(
         target(
             "Commands",  // <Noun>/<Noun><Verb>.swift, composition root, one output door
             [
-                "ContainerRuntime", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan",
+                "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
+                "LaunchPlan",
                 "JobModel", "ResourceManagers",
                 "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration", "LinuxSystem",
                 "CLinux",
@@ -98,6 +115,7 @@ let package = Package(
         tests("DiagnosticsTests", ["Diagnostics"]),
         .target(name: "SeccompProbe", path: "Tests/SeccompProbe"),  // system calls behind a filter, in C
         tests("SeccompProfileTests", ["LinuxSystem", "SeccompProbe"]),
+        tests("CgroupTests", ["LinuxSystem"]),
         tests("HostCheckTests", ["HostCheck", "LinuxSystem"]),
         tests("TidyTests", ["Diagnostics"]),  // the tree's own rules
         tests("LaunchPlanTests", ["LaunchPlan"]),
@@ -106,7 +124,7 @@ let package = Package(
         .executableTarget(
             name: "EntryProbe", dependencies: ["ContainerLaunch"], path: "Tests/EntryProbe", swiftSettings: strict),
         tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan"]),
-        tests("IntegrationTests", ["LaunchPlan"]),
+        tests("IntegrationTests", ["LaunchPlan", "LinuxSystem"]),
         tests("EscapeTests", ["LaunchPlan"]),  // attempts to get out of a container
         tests("OCIModelTests", ["OCIModel"]),
         tests("JobModelTests", ["JobModel"]),
@@ -114,8 +132,12 @@ let package = Package(
         tests("ProcessManagementTests", ["ProcessManagement"]),
         tests("OrchestratorTests", ["Orchestrator", "JobModel", "Diagnostics"]),
         tests("NodeAgentTests", ["NodeAgent", "JobModel", "LinuxSystem", "CLinux"]),
+        tests("RegistryClientTests", ["RegistryClient", "OCIModel", "Diagnostics"]),
+        tests("RegistryTests", ["ImageStore", "OCIModel"]),  // the real programs against registries, sound and not
         tests("ImageFormatsTests", ["ImageFormats", "LinuxSystem", "CLinux"]),
-        tests("ContainerRuntimeTests", ["ContainerRuntime", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan"]),
+        tests(
+            "ContainerRuntimeTests",
+            ["ContainerRuntime", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "Diagnostics"]),
     ],
     swiftLanguageModes: [.v6]
 )

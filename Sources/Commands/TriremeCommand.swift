@@ -11,7 +11,8 @@ package struct TriremeCommand: ParsableCommand {
         version: "trireme " + triremeVersion,
         subcommands: [
             RunCommand.self, ExecCommand.self, ShellCommand.self, ImageCommand.self, ImageLoad.self, ImageSave.self,
-            ImagesShortcut.self, RemoveImageShortcut.self,
+            ImagePullCommand.self, ImagePushCommand.self, ImagesShortcut.self, RemoveImageShortcut.self,
+            LoginCommand.self, LogoutCommand.self, RegistryCommand.self,
             ClusterCommand.self, AllocCommand.self, DoctorCommand.self, ExplainCommand.self,
         ])
 

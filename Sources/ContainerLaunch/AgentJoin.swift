@@ -29,7 +29,30 @@ func joinAgent(_ key: CString) throws(LaunchFailure) {
     let descriptor = linux_pidfd_open(process, 0)
     guard descriptor >= 0 else { throw LaunchFailure(.joinAgent, key) }
     defer { close(descriptor) }
+    try joinLimits(of: process)
     try joinContainer(of: descriptor)
+}
+
+/// Comes under the limits of the container that `process` made, if it has any: most have none, and
+/// that is seen without `String`.
+private func joinLimits(of process: pid_t) throws(LaunchFailure) {
+    var path = ByteBuffer(capacity: 64)
+    path.append("/proc/")
+    path.append(decimal: UInt64(process))
+    path.append("/cgroup")
+    let file = open(path.cString, O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { return }
+    defer { close(file) }
+    let text = UnsafeMutablePointer<CChar>.allocate(capacity: 16384)
+    let length = read(file, text, 16383)
+    guard length > 0 else { return }
+    text[length] = 0
+    guard strstr(text, c("/trireme-")) != nil else { return }
+    do throws(SyscallError) { try ControlGroup.join(of: process) } catch {
+        throw LaunchFailure(
+            .applyLimits, "the job's limits", detail: c("this rank cannot enter the container's control group"),
+            errno: error.errno)
+    }
 }
 
 /// Enters the user and mount namespaces of the process behind `pidfd`; its root becomes ours. setns(2)

@@ -39,6 +39,7 @@ struct PlanFacts {
     var keptDescriptors: UInt32?
     var entrypointCount = 0
     var commandCount = 0
+    var hasLimits = false
 
     init(_ plan: LaunchPlanReader) {
         plan.forEach { record in
@@ -59,6 +60,7 @@ struct PlanFacts {
             case .keptDescriptors: keptDescriptors = record.number
             case .entrypoint: entrypointCount += 1
             case .command: commandCount += 1
+            case .limit, .resourceLimit, .sharedMemory: hasLimits = true
             default: break
             }
         }
@@ -73,12 +75,15 @@ struct ContainerEntry {
     let store: CString
     /// The caller's environment: HOME is read here.
     let host: UnsafePointer<UnsafeMutablePointer<CChar>?>
+    /// Decided before anything else; nil when the plan limits nothing.
+    var limits: ContainerLimits?
 
     var options: LaunchPlan.Options { facts.options.union(request.options) }
 
     /// Does every step; returns inside the container, without privileges, in its start directory.
     func enter() throws(LaunchFailure) {
         closeDescriptors()
+        var limits = self.limits
         let identity = Identity()
         let directory = isIsolated ? nil : currentDirectory()
         var mounts = try MountList(self, identity: identity, directory: directory)
@@ -94,6 +99,7 @@ struct ContainerEntry {
         try furnishNamespaces()
         if namespaces & CloneFlags.newPID != 0 { try enterProcessNamespace(filters: filtersCalls) }
         try mounts.openSources()
+        limits?.openViews()
         let needsUpper =
             options.contains(.writable) || facts.overlay != nil || mounts.needsUpperLayer
             || (request.workingDirectory ?? facts.workingDirectory).map { !isInLayers($0, mounts) } ?? false
@@ -102,11 +108,13 @@ struct ContainerEntry {
         try root.mountAndEnter(plan: plan, store: store, mounts: mounts)
         try root.pivot()
         try mounts.attachAll(hasUpperLayer: needsUpper)
+        try limits?.showInside()
         try enterStartDirectory(directory, makesMissing: needsUpper, mounts)
         try mask(identity)
         if needsUpper, !options.contains(.writable), facts.overlay == nil { try root.seal() }
         try dropPrivileges(keeping: keptCapabilities, filters: filtersCalls)
         if namespaces & CloneFlags.newPID != 0 { try startFirstProcess() }
+        try limits?.setResourceLimits()
     }
 
     var filtersCalls: Bool { !options.contains(.withoutFilter) }

@@ -16,9 +16,12 @@ import LinuxSystem
 ///   - plan: the encoded plan; its options are honoured, its command is not executed.
 ///   - store: the directory that relative layers are relative to.
 ///   - environment: the caller's environment, of which HOME is read.
+///   - onControlGroup: called with the container's own control group, when its limits need one,
+///     before this process enters it. Who outlives this process removes the group.
 package func enterContainer(
     plan bytes: UnsafeRawBufferPointer, store: String,
-    environment: UnsafePointer<UnsafeMutablePointer<CChar>?> = UnsafePointer(linux_environ())
+    environment: UnsafePointer<UnsafeMutablePointer<CChar>?> = UnsafePointer(linux_environ()),
+    onControlGroup: (ControlGroup) -> Void = { _ in }
 ) throws(LaunchFailure) {
     let plan: LaunchPlanReader
     do {
@@ -26,9 +29,18 @@ package func enterContainer(
     } catch {
         throw LaunchFailure(.readPlan, "plan", errno: EBADMSG)
     }
-    let entry = ContainerEntry(
+    var entry = ContainerEntry(
         plan: plan, facts: PlanFacts(plan), request: LaunchRequest(capacity: 0), store: cString(Array(store.utf8)),
         host: environment)
+    if entry.facts.hasLimits {
+        entry.limits = try ContainerLimits(plan, isRelaxed: entry.options.contains(.relaxedLimits))
+        if let group = entry.limits?.group {
+            onControlGroup(group)
+            do throws(SyscallError) { try group.enter() } catch {
+                throw LaunchFailure(.applyLimits, "cgroup.procs", errno: error.errno)
+            }
+        }
+    }
     try entry.enter()
 }
 

@@ -159,12 +159,17 @@ extension MountList {
         }
         append(MountRequest(source: c("/dev"), destination: c("/dev")))
         // Shared memory and queues of POSIX are files: a namespace of its own without own directories is none.
-        if namespaces & CloneFlags.newIPC != 0 { appendOwnMemory() }
+        if namespaces & CloneFlags.newIPC != 0 { appendOwnMemory(inHostDevices: true) }
     }
 
-    private mutating func appendOwnMemory() {
-        append(MountRequest(kind: .temporary, source: c("mode=1777"), destination: c("/dev/shm")))
-        append(MountRequest(kind: .fileSystem, source: c("mqueue"), destination: c("/dev/mqueue")))
+    /// - Parameter inHostDevices: the mount points are the host's, which may lack them.
+    private mutating func appendOwnMemory(inHostDevices: Bool) {
+        if !inHostDevices || access(c("/dev/shm"), F_OK) == 0 {
+            append(MountRequest(kind: .temporary, source: c("mode=1777"), destination: c("/dev/shm")))
+        }
+        if !inHostDevices || access(c("/dev/mqueue"), F_OK) == 0 {
+            append(MountRequest(kind: .fileSystem, source: c("mqueue"), destination: c("/dev/mqueue")))
+        }
     }
 
     private mutating func appendMinimalDevices(_ namespaces: Int32) {
@@ -177,7 +182,7 @@ extension MountList {
         appendDevice(c("/dev/tty"))
         append(MountRequest(kind: .fileSystem, source: c("devpts"), destination: c("/dev/pts")))
         if namespaces & CloneFlags.newIPC != 0 {
-            appendOwnMemory()
+            appendOwnMemory(inHostDevices: false)
         } else {
             append(MountRequest(source: c("/dev/shm"), destination: c("/dev/shm"), isOptional: true))
             append(MountRequest(source: c("/dev/mqueue"), destination: c("/dev/mqueue"), isOptional: true))

@@ -26,6 +26,11 @@ package struct LaunchDiagnosis {
         return failure.exitStatus
     }
 
+    /// Writes a line of ours on standard error.
+    static func say(_ text: String) {
+        Array(text.utf8).withUnsafeBytes { _ = write(2, $0.baseAddress, $0.count) }
+    }
+
     /// The text, for callers that carry it elsewhere.
     package var text: [UInt8] {
         var buffer = ByteBuffer(capacity: 1024)
@@ -117,6 +122,8 @@ package struct LaunchDiagnosis {
             Words(code: "privileges-kept", reason: "cannot give up privileges", hint: "trireme doctor")
         case .findCommand: notFoundWords
         case .execute: notExecutableWords
+        case .applyLimits:
+            limitWords
         case .handOver:
             Words(
                 code: "installation-incomplete", reason: "cannot start the rest of trireme",
@@ -144,6 +151,22 @@ package struct LaunchDiagnosis {
             words.code = "command-missing"
             words.reason = "the image names no command, and none was given"
             words.hint = "trireme run IMAGE CMD [ARG…], or: trireme shell IMAGE"
+        }
+        return words
+    }
+
+    private var limitWords: Words {
+        var words = Words(
+            code: "limit-refused", reason: "this limit cannot be enforced here: ", more: failure.detail,
+            namesErrno: false,
+            hint: "leave it to the batch system (srun -c), or take --limits best-effort; trireme doctor")
+        if hasPrefix(failure.subject, "--memory") {
+            words.hint =
+                "leave it to the batch system (srun --mem), limit each process (--ulimit as=BYTES), or --limits best-effort"
+        } else if hasPrefix(failure.subject, "--cpuset") {
+            words.hint = "choose among the processors allowed here: taskset -cp $$"
+        } else if hasPrefix(failure.subject, "--ulimit") {
+            words.hint = "stay within 'ulimit -H -a', or have the administrator raise it (limits.conf(5))"
         }
         return words
     }

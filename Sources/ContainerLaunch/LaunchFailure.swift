@@ -24,6 +24,7 @@ package enum LaunchStep: UInt8, Sendable {
     case findCommand
     case execute
     case handOver
+    case applyLimits
 }
 
 /// A step that failed: which, with what errno, on what.

@@ -39,7 +39,7 @@ package enum Launcher {
         } catch {
             throw LaunchFailure(.readPlan, line.image, errno: EBADMSG)
         }
-        let entry = ContainerEntry(
+        var entry = ContainerEntry(
             plan: plan, facts: PlanFacts(plan), request: line.request, store: store.root, host: host)
         let command = try CommandExecution(
             arguments: composedArguments(line, plan, entry.facts),
@@ -52,6 +52,10 @@ package enum Launcher {
             try entry.enterStartDirectory(directory, makesMissing: false, MountList(capacity: 0))
             try dropPrivileges(filters: entry.filtersCalls)
         } else {
+            if entry.facts.hasLimits {
+                entry.limits = try ContainerLimits(plan, isRelaxed: entry.options.contains(.relaxedLimits))
+                if let group = entry.limits?.group { try LimitKeeper.stand(group, image: line.image) }
+            }
             try entry.enter()
         }
         if line.verb == .shell, access(c("/bin/bash"), X_OK) == 0 {

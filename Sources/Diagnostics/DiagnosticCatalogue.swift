@@ -21,6 +21,9 @@ package enum DiagnosticCatalogue {
         images,
         files,
         hull,
+        registry,
+        limits,
+        devices,
     ].flatMap { $0 }
 
     private static let general: [Entry] = [

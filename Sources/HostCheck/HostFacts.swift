@@ -53,6 +53,8 @@ package struct HostFacts: Sendable {
     package var congestionControl: String?
 
     package var schedulers: [Scheduler] = []
+    /// Nil when nobody looked for them; the lines are then left out.
+    package var devices: DeviceFacts?
     package var programs: [Program] = []
     /// Seconds since 1970 in UTC.
     package var clock: Int64 = 0
@@ -71,6 +73,8 @@ package struct HostFacts: Sendable {
         package var mode = Mode.none
         /// This process's directory in the v2 tree, if it is mounted.
         package var ownDirectory: String?
+        /// What may be limited in groups below its own (`cgroup.controllers`, v2).
+        package var controllers: [String] = []
         /// Whether the caller may make groups below its own (v2).
         package var isDelegated = false
         /// v1 controllers in which the caller may make groups.

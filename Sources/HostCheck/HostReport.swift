@@ -3,7 +3,7 @@ package struct HostReport: Sendable {
     package let findings: [Finding]
 
     package init(_ facts: HostFacts) {
-        findings = [
+        let general = [
             Self.kernel(facts), Self.programs(facts), Self.userNamespaces(facts), Self.userNamespaceLimit(facts),
             Self.subordinateIDs(facts), Self.pidNamespaces(facts), Self.overlay(facts), Self.overlayUpper(facts),
             Self.fuse(facts), Self.seccomp(facts), Self.noNewPrivileges(facts), Self.controlGroups(facts),
@@ -12,6 +12,10 @@ package struct HostReport: Sendable {
             Self.siblingMemory(facts), Self.virtualNetwork(facts), Self.congestionControl(facts),
             Self.scheduler(facts), Self.clock(facts),
         ]
+        let devices = facts.devices.map { devices in
+            [Self.gpu(devices), Self.deviceSpecifications(devices), Self.fabric(devices), Self.mpi(devices)]
+        }
+        findings = general + (devices ?? [])
     }
 
     package func count(_ level: Finding.Level) -> Int { findings.count { $0.level == level } }
@@ -207,7 +211,14 @@ extension HostReport {
                 name, "no control groups mounted", cause: limits,
                 fix: "as administrator: mount -t cgroup2 none /sys/fs/cgroup, or let systemd do it")
         case .v2 where groups.isDelegated:
-            return .ok(name, "v2, delegated: \(groups.ownDirectory ?? "")")
+            let missing = ["memory", "cpu", "pids"].filter { !groups.controllers.contains($0) }
+            if missing.isEmpty { return .ok(name, "v2, delegated: \(groups.ownDirectory ?? "")") }
+            return .warn(
+                name, "v2, delegated without \(missing.joined(separator: ", ")): \(groups.ownDirectory ?? "")",
+                cause: "a controller that is not passed down cannot limit anything: " + limits,
+                fix:
+                    "as administrator: Delegate=cpu cpuset io memory pids in user@.service.d (systemctl edit user@.service)"
+            )
         case .v1 where !groups.writableControllers.isEmpty, .hybrid where !groups.writableControllers.isEmpty:
             return .ok(name, "\(groups.mode.rawValue), writable: " + groups.writableControllers.joined(separator: ","))
         case .v2 where groups.hasUserManager:

@@ -33,6 +33,9 @@ extension LaunchPlan {
         if !uidMap.isEmpty { try encoder.add(.uidMap, uidMap) }
         if !gidMap.isEmpty { try encoder.add(.gidMap, gidMap) }
         if let keptDescriptors { try encoder.add(.keptDescriptors, keptDescriptors) }
+        try encoder.addAll(.limit, limits)
+        try encoder.addAll(.resourceLimit, resourceLimits)
+        if let sharedMemory { try encoder.add(.sharedMemory, Array("\(sharedMemory)".utf8)) }
         return try encoder.finished()
     }
 
@@ -81,6 +84,9 @@ extension LaunchPlan {
         case .uidMap: uidMap = Array(record.payload)
         case .gidMap: gidMap = Array(record.payload)
         case .keptDescriptors: keptDescriptors = record.number
+        case .limit: limits.append(text())
+        case .resourceLimit: resourceLimits.append(text())
+        case .sharedMemory: sharedMemory = UInt64(text())
         }
     }
 

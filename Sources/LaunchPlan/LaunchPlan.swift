@@ -53,6 +53,12 @@ package struct LaunchPlan: Equatable, Sendable {
     /// How many descriptors from 3 on reach the application; nil: all that are no directories.
     package var keptDescriptors: UInt32?
     package var options: Options = []
+    /// Limits that control groups enforce, `NAME=VALUE` (`CgroupLimits.take`): bytes, thousandths, counts, lists.
+    package var limits: [String] = []
+    /// Limits of processes, `NUMBER SOFT HARD` as setrlimit(2) takes them; 2^64-1 is no limit.
+    package var resourceLimits: [String] = []
+    /// Bytes of a private /dev/shm; nil leaves the host's.
+    package var sharedMemory: UInt64?
 
     package init() {}
 
@@ -123,5 +129,7 @@ package struct LaunchPlan: Equatable, Sendable {
         package static let fakeRoot = Options(rawValue: 0x400)
         /// A /dev with the harmless devices only.
         package static let minimalDevices = Options(rawValue: 0x800)
+        /// A limit that cannot be enforced is a warning instead of a failure.
+        package static let relaxedLimits = Options(rawValue: 0x100000)
     }
 }

@@ -36,6 +36,9 @@ package enum LaunchPlanTag: UInt16, CaseIterable {
     case override = 20
     case bind = 21
     case overlay = 22
+    case limit = 37
+    case resourceLimit = 38
+    case sharedMemory = 39  // decimal bytes
 
     /// Namespaces besides user and mount (u32 of CLONE_NEW*).
     case unshare = 27

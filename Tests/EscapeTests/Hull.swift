@@ -9,6 +9,8 @@ final class Hull {
     let outside = Process()
     var store: String { directory.path + "/store" }
     var home: String { directory.path + "/home" }
+    /// The same root as a directory: what `trireme-cli` takes without a record in the store.
+    var image: String { store + "/layers/l" }
     /// Exists on the host in a directory that no container shows.
     let marker: String
 
@@ -46,7 +48,7 @@ final class Hull {
         let program = options.isEmpty ? "trireme" : "trireme-cli"
         let run = try runProgram(
             ["sh", "-c", "exec 7<\"$HOME\" \"$0\" \"$@\"", try Programs.path(program), "run"] + options
-                + ["hull", "escape", "\(outside.processIdentifier)", marker],
+                + [options.isEmpty ? "hull" : image, "escape", "\(outside.processIdentifier)", marker],
             environment: environment, directory: home, limitSeconds: 60)
         return try Self.answers(run)
     }

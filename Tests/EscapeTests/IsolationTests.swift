@@ -10,7 +10,7 @@ import Testing
 
     private func namespaces(_ options: String...) throws -> [String: String] {
         let run = try runProgram(
-            [try Programs.path("trireme-cli"), "run"] + options + ["hull", "escape", "namespaces"],
+            [try Programs.path("trireme-cli"), "run"] + options + [hull.image, "escape", "namespaces"],
             environment: hull.environment, directory: hull.home)
         #expect(run.status == 0, "\(run.errorText)")
         return Dictionary(
@@ -38,7 +38,8 @@ import Testing
     @Test func hostNameAndLoopback() throws {
         let run = try runProgram(
             [
-                try Programs.path("trireme-cli"), "run", "--unshare", "net", "--hostname", "deck-1", "hull", "escape",
+                try Programs.path("trireme-cli"), "run", "--unshare", "net", "--hostname", "deck-1", hull.image,
+                "escape",
                 "names",
             ], environment: hull.environment, directory: hull.home)
         #expect(run.lines.contains("hostname: deck-1"), "\(run.errorText)")
@@ -46,7 +47,7 @@ import Testing
         #expect(run.lines.contains("loopback: up"))
         #expect(run.lines.contains("interfaces: 1"))
         for wrong in ["-x", "a b", "", String(repeating: "x", count: 65), "$(id)"] {
-            let refused = try hull.trireme("run", "--hostname=" + wrong, "hull", "escape", "names")
+            let refused = try hull.trireme("run", "--hostname=" + wrong, hull.image, "escape", "names")
             #expect(refused.status != 0 && refused.outputText.isEmpty, "\(wrong)")
         }
     }
@@ -55,7 +56,7 @@ import Testing
     func statusOfAContainerWithItsOwnProcesses(row: Int, status: String) throws {
         let words = [["exit", "7"], ["exit", "0"], ["kill", "9"], ["kill", "15"]][row]
         let run = try runProgram(
-            [try Programs.path("trireme-cli"), "run", "--profile", "isolated", "hull", "escape"] + words,
+            [try Programs.path("trireme-cli"), "run", "--profile", "isolated", hull.image, "escape"] + words,
             environment: hull.environment, directory: hull.home)
         #expect("\(run.status)" == status, "\(run.errorText)")
     }
@@ -63,7 +64,7 @@ import Testing
     @Test func ownProcessesEndWithTheLauncher() throws {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: try Programs.path("trireme-cli"))
-        process.arguments = ["run", "--profile", "isolated", "hull", "escape", "hold"]
+        process.arguments = ["run", "--profile", "isolated", hull.image, "escape", "hold"]
         process.environment = ProcessInfo.processInfo.environment.merging(
             hull.environment.compactMapValues { $0 }
         ) { $1 }
@@ -81,7 +82,7 @@ import Testing
     @Test func signalsReachTheApplication() throws {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: try Programs.path("trireme-cli"))
-        process.arguments = ["run", "--unshare", "pid", "hull", "escape", "hold"]
+        process.arguments = ["run", "--unshare", "pid", hull.image, "escape", "hold"]
         process.environment = ProcessInfo.processInfo.environment.merging(
             hull.environment.compactMapValues { $0 }
         ) { $1 }
@@ -96,11 +97,12 @@ import Testing
 
     @Test func nothingOfTheHostsFiles() throws {
         try Data("private".utf8).write(to: URL(fileURLWithPath: hull.home + "/secret"))
-        let plain = try hull.trireme("run", "hull", "escape", "cat", hull.home + "/secret")
+        let plain = try hull.trireme("run", hull.image, "escape", "cat", hull.home + "/secret")
         #expect(plain.outputText == "private")
-        let isolated = try hull.trireme("run", "--profile", "isolated", "hull", "escape", "cat", hull.home + "/secret")
+        let isolated = try hull.trireme(
+            "run", "--profile", "isolated", hull.image, "escape", "cat", hull.home + "/secret")
         #expect(isolated.status == 1 && isolated.outputText.isEmpty)
-        let devices = try hull.trireme("run", "--profile", "isolated", "hull", "escape", "ls", "/dev")
+        let devices = try hull.trireme("run", "--profile", "isolated", hull.image, "escape", "ls", "/dev")
         #expect(
             devices.lines.sorted() == [
                 "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty",
@@ -111,7 +113,7 @@ import Testing
     @Test func fakeRootsFilesAreTheCallers() throws {
         for option in ["--fakeroot", "--fakeroot-single"] {
             let file = hull.home + "/made" + option
-            let run = try hull.trireme("run", option, "hull", "escape", "make", file)
+            let run = try hull.trireme("run", option, hull.image, "escape", "make", file)
             #expect(run.lines == ["uid 0 gid 0 owner 0"], "\(run.errorText)")
             let attributes = try FileManager.default.attributesOfItem(atPath: file)
             #expect(attributes[.ownerAccountID] as? UInt32 == geteuid())
@@ -137,7 +139,7 @@ import Testing
             ["-n", "1", "--unshare", "pid"],
         ] {
             let run = try runProgram(
-                [try Programs.path("trireme-cli"), "run"] + words + ["hull", "escape"],
+                [try Programs.path("trireme-cli"), "run"] + words + [hull.image, "escape"],
                 environment: hull.environment, directory: hull.home)
             #expect(run.status != 0 && run.outputText.isEmpty, "\(words)")
             #expect(run.errorText.contains("["), "\(words): \(run.errorText)")

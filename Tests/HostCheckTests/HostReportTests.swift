@@ -10,6 +10,7 @@ private func healthy() -> HostFacts {
     facts.ptraceScope = 0
     facts.cgroup.mode = .v2
     facts.cgroup.isDelegated = true
+    facts.cgroup.controllers = ["cpu", "memory", "pids"]
     facts.cgroup.ownDirectory = "/sys/fs/cgroup/user.slice/x"
     facts.store = directory("/home/u/store")
     facts.temporary = directory("/tmp")

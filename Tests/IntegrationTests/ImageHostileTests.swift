@@ -295,16 +295,16 @@ import Testing
         let fixture = try ImageFixture()
         try fixture.shell(
             """
-            mkdir -p r/etc r/root/.ssh r/usr/bin; cp /bin/true r/usr/bin/true; cp /bin/true r/usr/bin/foreign
+            mkdir -p r/etc r/home/.ssh r/usr/bin; cp /bin/true r/usr/bin/true; cp /bin/true r/usr/bin/foreign
             printf '\\267\\000' | dd of=r/usr/bin/foreign bs=1 seek=18 conv=notrunc status=none
-            printf -- '-----BEGIN OPENSSH PRIVATE KEY-----\\nx\\n' > r/root/.ssh/key; echo 'root:$6$x:1::::::' > r/etc/shadow
+            printf -- '-----BEGIN OPENSSH PRIVATE KEY-----\\nx\\n' > r/home/.ssh/key; echo 'root:$6$x:1::::::' > r/etc/shadow
             tar -C r -cf r.tar .
             """)
         try fixture.trireme("image", "import", fixture.path + "/r.tar", "x", "-c", "ENV DB_PASSWORD=hunter2 PLAIN=1")
         let run = try fixture.trireme("image", "lint", "x", "--format", "{{.Level}} {{.Rule}} {{.Path}}")
         #expect(run.status == 1)
         for line in [
-            "error private-key /root/.ssh/key", "error password /etc/shadow", "error password ENV DB_PASSWORD",
+            "error private-key /home/.ssh/key", "error password /etc/shadow", "error password ENV DB_PASSWORD",
             "warning command ",
         ] {
             #expect(run.lines.contains(line), "\(line) in \(run.outputText)")
@@ -313,7 +313,7 @@ import Testing
             #expect(run.lines.contains("warning architecture /usr/bin/foreign"))
         #endif
         #expect(run.outputText.contains("warning library /usr/bin/true"))
-        try fixture.shell("rm -r r/root r/etc r/usr/bin/*; tar -C r -cf r.tar .")
+        try fixture.shell("rm -r r/home r/etc r/usr/bin/*; tar -C r -cf r.tar .")
         try fixture.trireme("image", "import", fixture.path + "/r.tar", "y", "-c", "CMD [\"true\"]")
         #expect(try fixture.trireme("image", "lint", "y").status == 0)
     }

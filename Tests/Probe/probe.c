@@ -13,10 +13,12 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -76,6 +78,42 @@ static int listenAs(const char *key) {
     for (;;) pause();
 }
 
+// Touches so many bytes of memory and says so: over a limit the kernel ends it first.
+static int eat(size_t bytes) {
+    char *memory = malloc(bytes);
+    if (!memory) return puts(strerrorname_np(errno)), 1;
+    for (size_t at = 0; at < bytes; at += 4096) memory[at] = 1;
+    printf("ate %zu\n", bytes);
+    return memory[bytes / 2] == 1;
+}
+
+// How many of `count` children can be started, and why not the next.
+static int forks(int count) {
+    for (int done = 0; done < count; done++) {
+        pid_t pid = fork();
+        if (pid < 0) return printf("%d %s\n", done, strerrorname_np(errno)), 0;
+        if (pid == 0)
+            for (;;) pause();
+    }
+    return printf("%d\n", count), 0;
+}
+
+// Burns so many milliseconds of processor time and says how many passed on the clock.
+static int spin(long wanted) {
+    struct timespec start, used, now;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    do clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    while (used.tv_sec * 1000 + used.tv_nsec / 1000000 < wanted);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return printf("%ld\n", (now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000), 0;
+}
+
+static int limitOf(int resource) {
+    struct rlimit limit;
+    if (getrlimit(resource, &limit)) return puts(strerrorname_np(errno)), 1;
+    return printf("%lld %lld\n", (long long)limit.rlim_cur, (long long)limit.rlim_max), 0;
+}
+
 int main(int argc, char **argv) {
     const char *verb = argc > 1 ? argv[1] : "argv", *what = argc > 2 ? argv[2] : "";
     setvbuf(stdout, NULL, _IOFBF, 65536);
@@ -124,6 +162,22 @@ int main(int argc, char **argv) {
             if (fcntl(fd, F_GETFD) >= 0) printf("%d\n", fd);
     } else if (!strcmp(verb, "escape")) {
         return escape();
+    } else if (!strcmp(verb, "eat")) {
+        return eat(strtoul(what, NULL, 10)) != 1;
+    } else if (!strcmp(verb, "forks")) {
+        return forks(atoi(what));
+    } else if (!strcmp(verb, "spin")) {
+        return spin(atol(what));
+    } else if (!strcmp(verb, "limit")) {
+        return limitOf(atoi(what));
+    } else if (!strcmp(verb, "processors")) {
+        cpu_set_t set;
+        if (sched_getaffinity(0, sizeof set, &set)) return puts(strerrorname_np(errno)), 1;
+        printf("%d\n", CPU_COUNT(&set));
+    } else if (!strcmp(verb, "sleep")) {
+        puts("asleep");
+        fflush(stdout);
+        sleep((unsigned)atoi(what));
     } else if (!strcmp(verb, "listen")) {
         return listenAs(what);
     } else {

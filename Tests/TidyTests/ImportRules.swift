@@ -14,7 +14,7 @@ enum ImportRules {
 
     /// The container half knows no jobs; the job half knows no images.
     static let containerHalf: Set<String> = [
-        "ContainerRuntime", "ImageStore", "ImageFormats", "ContainerLaunch", "OCIModel", "LaunchPlan",
+        "ContainerRuntime", "RegistryClient", "ImageStore", "ImageFormats", "ContainerLaunch", "OCIModel", "LaunchPlan",
     ]
     static let jobHalf: Set<String> = ["Orchestrator", "ResourceManagers", "JobModel"]
 
@@ -34,8 +34,12 @@ enum ImportRules {
             "FoundationEssentials", "Synchronization",
         ],
         "Orchestrator": ["JobModel", "Diagnostics"],
+        "RegistryClient": [
+            "ImageStore", "ImageFormats", "OCIModel", "LinuxSystem", "CLinux", "Diagnostics", "AsyncHTTPClient",
+            "NIOCore", "NIOPosix", "NIOHTTP1", "NIOSSL", "FoundationEssentials", "Synchronization", "Dispatch",
+        ],
         "ContainerRuntime": [
-            "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics",
+            "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "CYAML", "Diagnostics",
         ],
         "ProcessManagement": [],
         "NodeAgent": [
@@ -44,7 +48,8 @@ enum ImportRules {
         ],
         "VirtualCluster": ["ImageStore", "LaunchPlan", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"],
         "Commands": [
-            "ContainerRuntime", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "JobModel",
+            "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
+            "LaunchPlan", "JobModel",
             "ResourceManagers", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration",
             "LinuxSystem", "CLinux",
             "Diagnostics",

@@ -1,7 +1,9 @@
 import ArgumentParser
+import ContainerRuntime
 import Diagnostics
 import FoundationEssentials
 import HostCheck
+import ImageStore
 import LinuxSystem
 import SiteConfiguration
 
@@ -19,6 +21,9 @@ package struct DoctorCommand: ParsableCommand {
     @Option(help: "How to print: table or json.")
     var format: Format = .table
 
+    @Option(help: "Look at this image too: does its MPI fit, can the GPU's libraries be loaded.")
+    var image: String?
+
     package init() {}
 
     package func run() throws {
@@ -28,7 +33,11 @@ package struct DoctorCommand: ParsableCommand {
                 DiagnosticCode("program-directory"), "trireme", reasons: [error.sentence],
                 remedies: ["mount proc on /proc, which tells where trireme is installed"])
         }
-        let report = HostReport(HostProbe(locations: .current(), programDirectory: directory).facts())
+        let locations = Locations.current()
+        let named = try image.map { try ImageResolver(store: ImageStore(locations)).resolve($0) }
+        var facts = HostProbe(locations: locations, programDirectory: directory).facts()
+        facts.devices = try DeviceExamination(image: named).facts()
+        let report = HostReport(facts)
         switch format {
         case .table: Output.standard.write(report.table)
         case .json: Output.standard.line(try Self.json(report))

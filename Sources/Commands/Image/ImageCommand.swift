@@ -8,7 +8,8 @@ package struct ImageCommand: ParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "image", abstract: "Images: in and out of the store, listed, inspected, checked and removed.",
         subcommands: [
-            ImageLoad.self, ImageSave.self, ImageImport.self, ImageList.self, ImageInspect.self, ImageHistory.self,
+            ImagePullCommand.self, ImagePushCommand.self, ImageLoad.self, ImageSave.self, ImageImport.self,
+            ImageList.self, ImageInspect.self, ImageHistory.self,
             ImageTag.self, ImageRemove.self, ImagePrune.self, ImagePin.self, ImageUsage.self, ImageVerify.self,
             ImageLint.self,
         ])

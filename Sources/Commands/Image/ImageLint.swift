@@ -128,7 +128,7 @@ struct ImageInspection {
     ]
 
     private mutating func look(at path: String, _ name: String, _ node: MergedTree.Node) {
-        let isInHome = path.hasPrefix("/root/") || path.hasPrefix("/home/")
+        let isInHome = ["root", "home"].contains(String(path.split(separator: "/").first ?? ""))
         if isInHome && Self.secretNames.contains(name) || path.hasSuffix("/.docker/config.json") || name == "munge.key"
         {
             note("error", "secret", path, "a file of this name holds credentials")

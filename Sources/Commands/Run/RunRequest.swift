@@ -57,13 +57,13 @@ struct RunRequest {
             // One job, not one per task of the step; the first task leads it.
             return 0
         }
-        let image = try resolver.resolve(name)
+        let image = try RemoteImage.resolve(name, resolver)
         if options.explain.isAsked { return try explain(image) }
         guard options.parallel.isParallel else {
-            return try SingleRun.execute(options.plan(in: context(image)), verb: verb, words: words)
+            return try SingleRun.execute(plan(image), verb: verb, words: words)
         }
         let allocation = try self.allocation(surroundings)
-        let plan = try options.plan(in: context(image))
+        let plan = try self.plan(image)
         let specification = try self.specification(image, plan, allocation)
         return try JobLeader(
             specification, container: JobContainer(image: image, plan: plan, store: locations.store),
@@ -131,7 +131,8 @@ struct RunRequest {
             id: "\(allocation.jobID).\(RandomBytes.hex(RandomBytes.make(4)))",
             model: try choice("--model", options.parallel.model),
             launcher: try choice("--launcher", options.parallel.launcher),
-            processManagement: try choice("--mpi", options.parallel.mpi),
+            // Which library the ranks load says nothing about how they are wired.
+            processManagement: try choice("--mpi", options.parallel.mpi == "host" ? "auto" : options.parallel.mpi),
             map: map, labelsOutput: options.parallel.labelIo, graceMilliseconds: options.parallel.grace * 1000,
             joinTimeoutMilliseconds: options.parallel.joinTimeout * 1000, command: command)
     }
@@ -171,6 +172,16 @@ struct RunRequest {
         ) { text in
             if !isQuiet { Output.standard.line("trireme: " + text, to: .progress) }
         }
+    }
+
+    private func plan(_ image: StoredImage) throws(Diagnostic) -> LaunchPlan {
+        let context = self.context(image)
+        var plan = try options.plan(in: context)
+        if options.parallel.mpi == "host" {
+            let typed = words.count > 1 ? words[1] : plan.entrypoint.first ?? plan.command.first ?? []
+            try HostMPIOption.apply(to: &plan, command: String(decoding: typed, as: UTF8.self), in: context)
+        }
+        return plan
     }
 
     private func context(_ image: StoredImage) -> LaunchContext {

@@ -27,10 +27,30 @@ enum SingleRun {
             if let failure { throw failure }
             try checked("lseek", "plan") { lseek(file.raw, 0, SEEK_SET) }
             let handed = ["trireme", verb, "--plan-fd", String(file.release()), "--"].map { Array($0.utf8) }
+            if let scope = userScope(for: plan) {
+                try become(scope, scopeWords + [Array(program.utf8)] + handed.dropFirst() + words)
+            }
             try become(program, handed + words)
         } catch {
             throw Diagnostic(DiagnosticCode("installation"), "trireme", reasons: [error.sentence])
         }
+    }
+
+    private static let scopeWords = [
+        "systemd-run", "--user", "--scope", "--quiet", "--collect", "--property=Delegate=yes", "--",
+    ].map { Array($0.utf8) }
+
+    /// `systemd-run`, when the limits need a control group that only a scope of its own can give.
+    private static func userScope(for plan: LaunchPlan) -> String? {
+        var limits = CgroupLimits()
+        for limit in plan.limits {
+            let parts = limit.split(separator: "=", maxSplits: 1).map(String.init)
+            guard parts.count == 2, limits.take(parts[0], parts[1]) else { return nil }
+        }
+        guard ControlGroup.needsScope(limits), let runtime = getenv("XDG_RUNTIME_DIR"),
+            access(String(cString: runtime) + "/systemd/private", W_OK) == 0, let path = getenv("PATH")
+        else { return nil }
+        return String(cString: path).split(separator: ":").map { $0 + "/systemd-run" }.first { access($0, X_OK) == 0 }
     }
 
     private static func become(_ program: String, _ arguments: [[UInt8]]) throws(SyscallError) -> Never {

@@ -26,6 +26,9 @@ package final class Agent {
     /// Serves PMI to ranks this agent starts itself.
     var management: RankManagement?
     private var ending: Ending?
+    /// The container's own, when it has limits that need one, and the kills that were reported.
+    private var controlGroup: ControlGroup?
+    private var memoryKills: UInt64 = 0
     private var lastHeard = MonotonicTime.now()
     private var isFinished = false
     private let signals: Int32
@@ -223,7 +226,10 @@ package final class Agent {
         guard self.job == nil else { return }
         self.job = job
         do throws(AgentFailure) {
-            environment = try ContainerPreparation.enter(job)
+            environment = try ContainerPreparation.enter(job) { group in
+                Guard.keep(group)
+                controlGroup = group
+            }
             service = try LocalService(key: job.key)
             leader.send(.ready)
         } catch {
@@ -270,6 +276,18 @@ package final class Agent {
         }
     }
 
+    /// Says on the standard error of `channel` what the kernel killed since the last time.
+    private func reportMemoryKills(to channel: UInt32) {
+        guard let controlGroup, let limit = controlGroup.memoryLimit else { return }
+        let kills = controlGroup.outOfMemoryKills()
+        guard kills > memoryKills else { return }
+        let sentence = memoryLimitSentence(limit, kills: kills - memoryKills, isWhole: false)
+        memoryKills = kills
+        let node = job.map { $0.nodeNames[$0.nodeIndex] } ?? ""
+        let text = Array("trireme: node \(node): \(sentence) [memory-limit]\n".utf8)
+        leader.send(.output(channel: channel, stream: 2, bytes: text))
+    }
+
     private func reap() {
         _ = ProcessTree.reap { pid, status in
             guard let process = processes.values.first(where: { $0.pid == pid }) else { return }
@@ -285,6 +303,7 @@ package final class Agent {
                 for pipe in process.output { while !leader.isCongested, forward(pipe, of: process) {} }
                 if leader.isCongested { continue }
                 process.exitIsReported = true
+                reportMemoryKills(to: channel)
                 if process.rank >= 0 {
                     ranks[process.rank] = nil
                     management?.ended(process.rank)

@@ -22,7 +22,9 @@ enum ContainerPreparation {
     static let directory = "/.trireme"
 
     /// Enters the container of `job` and returns the environment of its processes.
-    static func enter(_ job: JobAssignment) throws(AgentFailure) -> [[UInt8]] {
+    ///
+    /// `onControlGroup` gets the group that enforces the container's limits, when they need one.
+    static func enter(_ job: JobAssignment, onControlGroup: (ControlGroup) -> Void) throws(AgentFailure) -> [[UInt8]] {
         let directory = String(decoding: job.directory, as: UTF8.self)
         guard chdir(directory) == 0 else { throw AgentFailure(step: "chdir", subject: directory) }
         let overrides = EnvironmentBlock.merged(job.overrides, nodeVariables(job))
@@ -30,12 +32,15 @@ enum ContainerPreparation {
         let plan = try completed(job)
         var failure: LaunchFailure?
         let environment = plan.withUnsafeBytes { bytes in
-            do throws(LaunchFailure) { try enterContainer(plan: bytes, store: job.store) } catch { failure = error }
+            do throws(LaunchFailure) {
+                try enterContainer(plan: bytes, store: job.store, onControlGroup: onControlGroup)
+            } catch { failure = error }
             return composedEnvironment(plan: bytes, host: job.environment, overrides: overrides)
         }
         if let failure {
-            throw AgentFailure(
-                step: "\(failure.step)", errno: failure.errno, subject: String(cString: failure.subject))
+            var subject = String(cString: failure.subject)
+            if failure.step == .applyLimits, let reason = failure.detail { subject += ": " + String(cString: reason) }
+            throw AgentFailure(step: "\(failure.step)", errno: failure.errno, subject: subject)
         }
         return environment
     }
@@ -68,7 +73,10 @@ enum ContainerPreparation {
     private static func completed(_ job: JobAssignment) throws(AgentFailure) -> [UInt8] {
         do throws(LaunchPlanError) {
             var plan = try LaunchPlan(decoding: job.plan)
-            plan.mounts.append(LaunchPlan.Mount(source: "", destination: directory, isTemporary: true))
+            // The plan has it already when host libraries lie there; a second one would cover them.
+            if !plan.mounts.contains(where: { $0.isTemporary && $0.destination == directory }) {
+                plan.mounts.append(LaunchPlan.Mount(source: "", destination: directory, isTemporary: true))
+            }
             plan.mounts.append(
                 LaunchPlan.Mount(source: programPath(), destination: directory + "/agent", isReadOnly: true))
             plan.files.append(LaunchPlan.File(destination: "/etc/hosts", content: hosts(job)))

@@ -8,21 +8,36 @@ import LinuxSystem
 /// fall to this process (prctl(2), PR_SET_CHILD_SUBREAPER) wherever they were in
 /// the tree, and none survives. If this process is killed instead, the worker
 /// dies by its parent-death signal, and so, one by one, do the processes it started.
+///
+/// It also removes the container's control group, which only a process outside of it can.
 enum Guard {
+    /// Where the worker writes `ControlGroup.note`; -1 in any other process.
+    nonisolated(unsafe) private static var notes: Int32 = -1
+
+    /// In the worker, before it enters the group.
+    static func keep(_ group: ControlGroup) {
+        group.note.withUnsafeBytes { _ = write(notes, $0.baseAddress, $0.count) }
+    }
+
     /// Forks; returns in the worker only.
     static func stand() throws(SyscallError) {
         _ = linux_prctl(ProcessControl.setChildSubreaper, 1, 0, 0, 0)
         let parent = getpid()
+        var ends: [Int32] = [-1, -1]
+        try checked("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
         let worker = try checked("fork") { linux_fork() }
         if worker == 0 {
             _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(SIGKILL), 0, 0, 0)
             if getppid() != parent { _exit(1) }
+            close(ends[0])
+            notes = ends[1]
             return
         }
-        watch(worker)
+        close(ends[1])
+        watch(worker, ends[0])
     }
 
-    private static func watch(_ worker: pid_t) -> Never {
+    private static func watch(_ worker: pid_t, _ notes: Int32) -> Never {
         // The batch system signals the whole step, worker included, so nothing is passed on.
         for number in [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2] { signal(number, SIG_IGN) }
         var outcome: Int32 = 1
@@ -36,7 +51,16 @@ enum Guard {
             if pid < 0, errno != EINTR { break }
         }
         killRemaining(below: getpid(), milliseconds: 10_000)
+        removeControlGroup(notes)
         exit(outcome)
+    }
+
+    private static func removeControlGroup(_ notes: Int32) {
+        // A descendant that could not be killed may still hold the other end.
+        _ = linux_fcntl_int(notes, F_SETFL, Int(O_NONBLOCK))
+        var note = [UInt8](repeating: 0, count: 64 << 10)
+        let count = read(notes, &note, note.count)
+        if count > 0 { ControlGroup(keeping: Array(note[..<count]))?.remove() }
     }
 
     /// Kills every descendant of `root` (this process) until none is left or time is over; returns how many are.

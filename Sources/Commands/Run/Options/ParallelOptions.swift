@@ -15,7 +15,8 @@ struct ParallelOptions: ParsableArguments {
     @Option(help: "Ranks per node.") var ntasksPerNode: Int?
     @Option(help: "Who shares a container: 'node' (all ranks of a node) or 'rank'.") var model: String = "node"
     @Option(help: "What starts the ranks: auto, direct, mpirun, srun.") var launcher: String = "auto"
-    @Option(help: "With --model rank: auto, pmi2, pmix, none.") var mpi: String = "auto"
+    @Option(help: "With --model rank: auto, pmi2, pmix, none. 'host' puts the host's MPI in the image's place.")
+    var mpi: String = "auto"
     @Option(help: "Run the job in this virtual cluster.") var cluster: String?
     @Flag(name: [.customShort("l"), .long], help: "Put 'RANK: ' in front of every output line.") var labelIo = false
     @Option(help: "Seconds between TERM and KILL when a job is stopped.") var grace: Int = 5

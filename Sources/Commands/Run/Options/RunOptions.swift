@@ -1,4 +1,5 @@
 import ArgumentParser
+import ContainerRuntime
 import Diagnostics
 import ImageStore
 import LaunchPlan
@@ -24,6 +25,7 @@ struct RunOptions: ParsableArguments {
         var plan = context.image.plan
         let groups: [any ContainerOptionGroup] = [isolation, files, devices, environment, limits, process]
         for group in groups { try group.apply(to: &plan, in: context) }
+        LibraryInjection.finish(&plan)
         return plan
     }
 }

@@ -1,0 +1,80 @@
+import ArgumentParser
+import ContainerRuntime
+import Diagnostics
+import Glibc
+import ImageStore
+import OCIModel
+import RegistryClient
+import SiteConfiguration
+
+/// `trireme image pull`, `trireme pull`
+package struct ImagePullCommand: ParsableCommand {
+    package static let configuration = CommandConfiguration(
+        commandName: "pull", abstract: "Pull an image from a registry.",
+        discussion: """
+            NAME is what docker takes: 'debian', 'user/app:1.2', 'ghcr.io/org/app@sha256:…'; a name without a host \
+            is Docker Hub's. Logins are docker's own ('trireme login').
+            """)
+
+    @Argument(help: "[HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST]") var name: String
+    @Option(help: "The platform to take where several are offered, as linux/amd64.") var platform: String?
+    @OptionGroup var connection: ConnectionOptions
+    @OptionGroup var progress: ProgressOptions
+    @Flag(help: .hidden) var onlyName = false
+
+    package init() {}
+
+    package func run() throws {
+        let wanted = try ImageLoad.platform(platform)
+        guard Platform.current.accepts(wanted) else {
+            throw Diagnostic(
+                DiagnosticCode("wrong-architecture"), "--platform \(wanted)",
+                reasons: ["this machine is \(Platform.current) and cannot run it"])
+        }
+        let pulled = try RegistryCommands.pull(name, wanted, connection, progress.report)
+        if onlyName { return Output.standard.line(pulled.image.name) }
+        if pulled.wasPresent, !progress.quiet {
+            Output.standard.line("\(pulled.image.name): already present", to: .progress)
+        }
+        Output.standard.line(progress.quiet ? pulled.image.name : "Pulled image: \(pulled.image.name)")
+    }
+}
+
+/// How a registry is spoken to, where the environment does not say.
+package struct ConnectionOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("Trust the authorities in FILE, too (PEM).", valueName: "file")) var cacert: String?
+    @Flag(name: [.long, .customLong("tls-verify-off")], help: "Take any certificate, and plain HTTP.")
+    var insecure = false
+
+    package init() {}
+
+    var settings: RegistrySettings {
+        let environment = { (name: String) in getenv(name).map { String(cString: $0) } }
+        var settings = RegistrySettings(environment: environment, home: Locations.current().home)
+        settings.authority = cacert
+        settings.isInsecure = insecure
+        return settings
+    }
+}
+
+/// Steps that `pull` and `run docker://…` share.
+enum RegistryCommands {
+    static func reference(_ name: String) throws(Diagnostic) -> RemoteReference {
+        if let reference = RemoteReference(name) { return reference }
+        var remedies = ["[HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST]"]
+        if let lower = RemoteReference(name.lowercased()) { remedies.insert("did you mean '\(lower)'?", at: 0) }
+        throw Diagnostic(
+            DiagnosticCode("reference-invalid"), name, reasons: ["not a name a registry can have"], remedies: remedies)
+    }
+
+    static func pull(
+        _ name: String, _ platform: Platform, _ connection: ConnectionOptions, _ report: TransferReport
+    ) throws(Diagnostic) -> PulledImage {
+        let locations = Locations.current()
+        let pull = ImagePull(
+            try reference(name), into: ImageStore(locations), platform: platform,
+            settings: connection.settings, report: report.note)
+        defer { report.end() }
+        return try pull.run(preparer: PlanCompiler(account: .current(home: locations.home)))
+    }
+}
