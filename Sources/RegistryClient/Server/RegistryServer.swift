@@ -136,7 +136,11 @@ enum RegistryConnection {
                 // What was not read of a body is in the way of the next request.
                 try await body.skip()
                 try await write(answer, to: head, outbound)
-                if !head.isKeepAlive { return }
+                guard head.isKeepAlive else {
+                    // Closing now would cut off what is still on its way: the client closes when it has all.
+                    while try await body.nextHead() != nil { try await body.skip() }
+                    return
+                }
             }
         }
     }
