@@ -102,7 +102,8 @@ import Testing
             ], "\(seen.errorText)")
         // In a /dev of the container's own only what was chosen is there.
         let own = try onGPUHost(
-            fixture, "run", "--dev", "minimal", "--gpus", "device=1", "--device", "/dev/null:/dev/other", "asks:1",
+            fixture, "run", "--dev", "minimal", "--gpus", "device=1", "--device", "/dev/nvidia-uvm:/dev/other",
+            "asks:1",
             "asks", "/dev/nvidia0", "/dev/nvidia1", "/dev/nvidiactl", "/dev/other")
         #expect(
             own.lines == [
