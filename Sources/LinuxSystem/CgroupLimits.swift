@@ -23,8 +23,9 @@ package struct CgroupLimits: Equatable, Sendable {
     /// - Returns: false for a name or value that is none.
     package mutating func take(_ name: String, _ value: String) -> Bool {
         if name == "cpuset" {
-            processors = ProcessorList(value)
-            return processors != nil
+            guard let list = ProcessorList(value) else { return false }
+            processors = list
+            return true
         }
         guard let number = UInt64(value) else { return false }
         switch name {

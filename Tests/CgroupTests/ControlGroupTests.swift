@@ -99,19 +99,17 @@ import Testing
 
     @Test func whatEachOptionWrites() throws {
         var limits = CgroupLimits()
-        #expect(limits.take("memory", "67108864"))
-        #expect(limits.take("cpus", "1500"))
-        #expect(limits.take("pids-limit", "12"))
-        #expect(limits.take("cpuset", "0,2-3"))
-        #expect(!limits.take("memory", "64m"))
-        #expect(!limits.take("cpuset", ""))
-        #expect(!limits.take("colour", "1"))
-        let demands = limits.demands()
-        func all(_ version: KeyPath<CgroupLimits.Demand, [CgroupLimits.Setting]?>) -> [String] {
-            demands.flatMap { $0[keyPath: version] ?? [] }.map { "\($0.file)=\($0.value)" }
+        for (name, value, isValid) in [
+            ("memory", "67108864", true), ("cpus", "1500", true), ("pids-limit", "12", true), ("cpuset", "0,2-3", true),
+            ("memory", "64m", false), ("cpuset", "", false), ("colour", "1", false),
+        ] {
+            let isTaken = limits.take(name, value)
+            #expect(isTaken == isValid, "\(name)")
         }
+        let demands = limits.demands()
+        let legacy = demands.flatMap { $0.legacy ?? [] }.map { "\($0.file)=\($0.value)" }
         #expect(
-            all(\.legacy) == [
+            legacy == [
                 "memory.limit_in_bytes=67108864", "memory.memsw.limit_in_bytes=67108864", "cpu.cfs_period_us=100000",
                 "cpu.cfs_quota_us=150000", "pids.max=12", "cpuset.cpus=0,2-3",
             ])
