@@ -26,7 +26,7 @@ package func enterContainer(
     } catch {
         throw LaunchFailure(.readPlan, "plan", errno: EBADMSG)
     }
-    let entry = ContainerEntry(
+    var entry = ContainerEntry(
         plan: plan, facts: PlanFacts(plan), request: LaunchRequest(capacity: 0), store: cString(Array(store.utf8)),
         host: environment)
     try entry.enter()

@@ -39,7 +39,7 @@ package enum Launcher {
         } catch {
             throw LaunchFailure(.readPlan, line.image, errno: EBADMSG)
         }
-        let entry = ContainerEntry(
+        var entry = ContainerEntry(
             plan: plan, facts: PlanFacts(plan), request: line.request, store: store.root, host: host)
         let command = try CommandExecution(
             arguments: composedArguments(line, plan, entry.facts),

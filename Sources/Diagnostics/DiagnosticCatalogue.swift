@@ -21,6 +21,7 @@ package enum DiagnosticCatalogue {
         images,
         files,
         hull,
+        singleFile,
     ].flatMap { $0 }
 
     private static let general: [Entry] = [

@@ -10,6 +10,7 @@ package struct ImageCommand: ParsableCommand {
         subcommands: [
             ImageLoad.self, ImageSave.self, ImageImport.self, ImageList.self, ImageInspect.self, ImageHistory.self,
             ImageTag.self, ImageRemove.self, ImagePrune.self, ImagePin.self, ImageUsage.self, ImageVerify.self,
+            ImageConvert.self,
         ])
     package init() {}
 }
