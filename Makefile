@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 PREFIX ?= /usr/local
-PROGRAMS := trireme trireme-cli trireme-agent
+PROGRAMS := trireme trireme-cli trireme-agent trireme-mount
 BIN := $(CURDIR)/.build/bin
 IMAGES := $(CURDIR)/.try/images
 # Fully static: one file runs in any image and on any distribution.
@@ -20,11 +20,12 @@ export SWIFT_BACKTRACE := enable=no
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## the three programs, static, in .build/bin
+build: ## the programs, static, in .build/bin
 	@Scripts/install-dependencies
 	swift build $(STATIC) --product trireme
 	swift build $(STATIC) --product trireme-cli
 	swift build $(STATIC) --product trireme-agent
+	swift build $(STATIC) --product trireme-mount
 	@mkdir -p $(BIN)
 	@for program in $(PROGRAMS); do install -m 755 .build/release/$$program $(BIN)/.$$program.new; mv $(BIN)/.$$program.new $(BIN)/$$program; done
 

@@ -32,6 +32,7 @@ let package = Package(
         .executable(name: "trireme", targets: ["trireme"]),
         .executable(name: "trireme-cli", targets: ["trireme-cli"]),
         .executable(name: "trireme-agent", targets: ["trireme-agent"]),
+        .executable(name: "trireme-mount", targets: ["trireme-mount"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -63,6 +64,7 @@ let package = Package(
         target("ResourceManagers", ["JobModel", "Diagnostics", "LinuxSystem"]),  // allocations: Slurm, this machine
 
         target("ProcessManagement"),  // PMI-1 and PMI-2 for ranks: wire engines without sockets
+        target("ImageMount", ["ImageFormats", "LinuxSystem", "CLinux"]),  // a single-file image served by FUSE
 
         // L3
         target(
@@ -108,6 +110,7 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(name: "trireme-cli", dependencies: ["Commands"], swiftSettings: strict),
         .executableTarget(name: "trireme-agent", dependencies: ["NodeAgent", "CLinux"], swiftSettings: strict),
+        .executableTarget(name: "trireme-mount", dependencies: ["ImageMount"], swiftSettings: strict),
 
         .target(
             name: "TestSupport", dependencies: ["CLinux", "LinuxSystem"], path: "Tests/TestSupport",

@@ -178,6 +178,7 @@ ssize_t linux_lgetxattr(const char *path, const char *name, void *value, size_t 
 ssize_t linux_fgetxattr(int fd, const char *name, void *value, size_t bytes) {
     return fgetxattr(fd, name, value, bytes);
 }
+ssize_t linux_flistxattr(int fd, char *names, size_t bytes) { return flistxattr(fd, names, bytes); }
 ssize_t linux_getdents64(int fd, void *buffer, size_t bytes) {
     return syscall(SYS_getdents64, fd, buffer, bytes);
 }

@@ -27,6 +27,8 @@ struct PlanFacts {
     var user: CString?
     var userID: UInt32?
     var groupID: UInt32?
+    /// The single file that holds the image.
+    var imageFile: CString?
     var preparedForUID: UInt32?
     var options: LaunchPlan.Options = []
     /// At most; a plan's bind may hold several.
@@ -49,6 +51,7 @@ struct PlanFacts {
             case .userID: userID = record.number
             case .groupID: groupID = record.number
             case .preparedForUID: preparedForUID = record.number
+            case .imageFile: imageFile = record.cString
             case .options: options = LaunchPlan.Options(rawValue: record.number)
             case .mountDestination, .fileDestination: mountCount += 1
             case .bind: mountCount += BindText.bound(record.cString)
@@ -72,7 +75,9 @@ struct ContainerEntry {
     let plan: LaunchPlanReader
     let facts: PlanFacts
     let request: LaunchRequest
-    let store: CString
+    var store: CString
+    /// A single-file image's root, mounted nowhere yet; -1 for none.
+    var imageRoot: Int32 = -1
     /// The caller's environment: HOME is read here.
     let host: UnsafePointer<UnsafeMutablePointer<CChar>?>
     /// Decided before anything else; nil when the plan limits nothing.
@@ -81,25 +86,18 @@ struct ContainerEntry {
     var options: LaunchPlan.Options { facts.options.union(request.options) }
 
     /// Does every step; returns inside the container, without privileges, in its start directory.
-    func enter() throws(LaunchFailure) {
+    mutating func enter() throws(LaunchFailure) {
         closeDescriptors()
         var limits = self.limits
         let identity = Identity()
         let directory = isIsolated ? nil : currentDirectory()
         var mounts = try MountList(self, identity: identity, directory: directory)
-        if let uidMap = facts.uidMap, let gidMap = facts.gidMap {
-            let helper = try IdentityHelper(uidMap, gidMap)
-            try identity.createNamespaces(namespaces)
-            try helper.map()
-        } else {
-            try identity.createNamespaces(namespaces)
-            let shown = try shownIdentity(identity)
-            try identity.map(toUID: shown.uid, gid: shown.gid)
-        }
+        if try !joinHolder(identity) { try makeNamespaces(identity) }
         try furnishNamespaces()
         if namespaces & CloneFlags.newPID != 0 { try enterProcessNamespace(filters: filtersCalls) }
         try mounts.openSources()
         limits?.openViews()
+        try placeImage()
         let needsUpper =
             options.contains(.writable) || facts.overlay != nil || mounts.needsUpperLayer
             || (request.workingDirectory ?? facts.workingDirectory).map { !isInLayers($0, mounts) } ?? false
@@ -117,13 +115,26 @@ struct ContainerEntry {
         try limits?.setResourceLimits()
     }
 
+    /// User and mount namespaces of our own and those that the plan asks for, the caller mapped into them.
+    func makeNamespaces(_ identity: Identity) throws(LaunchFailure) {
+        if let uidMap = facts.uidMap, let gidMap = facts.gidMap {
+            let helper = try IdentityHelper(uidMap, gidMap)
+            try identity.createNamespaces(namespaces)
+            try helper.map()
+        } else {
+            try identity.createNamespaces(namespaces)
+            let shown = try shownIdentity(identity)
+            try identity.map(toUID: shown.uid, gid: shown.gid)
+        }
+    }
+
     var filtersCalls: Bool { !options.contains(.withoutFilter) }
 
     /// With `--fakeroot`, those over the caller's own ids that package managers use.
     private var keptCapabilities: UInt64 { options.contains(.fakeRoot) ? Capabilities.packageManagement : 0 }
 
     /// The caller, or with `--user image` the image's USER: root when it names none, as docker has it.
-    private func shownIdentity(_ identity: Identity) throws(LaunchFailure) -> (uid: UInt32, gid: UInt32) {
+    func shownIdentity(_ identity: Identity) throws(LaunchFailure) -> (uid: UInt32, gid: UInt32) {
         if options.contains(.fakeRoot) { return (0, 0) }
         guard options.contains(.imageUser) else { return (identity.callerUID, identity.callerGID) }
         guard let user = facts.user, user[0] != 0 else { return (0, 0) }

@@ -89,6 +89,7 @@ package struct LaunchDiagnosis {
             Words(
                 code: "agent-unreachable", reason: "cannot join the job's container on this node",
                 hint: "is the job still running here? squeue")
+        case .openImage, .serveImage, .joinImage, .unpackImage: singleFileWords
         case .createNamespaces, .mapIdentity: namespaceWords
         case .openSource: sourceWords
         case .mountRoot: rootWords
@@ -127,8 +128,26 @@ package struct LaunchDiagnosis {
         case .handOver:
             Words(
                 code: "installation-incomplete", reason: "cannot start the rest of trireme",
-                hint: "trireme, trireme-cli and trireme-agent belong in one directory: make install PREFIX=DIR")
+                hint: "trireme, -cli, -agent and -mount belong in one directory: make install PREFIX=DIR")
         }
+    }
+
+    private var singleFileWords: Words {
+        var words = Words(code: "image-file-unusable", hint: "trireme image inspect FILE")
+        switch failure.step {
+        case .openImage: words.reason = "cannot be opened as an image"
+        case .joinImage:
+            words.reason = "cannot join the process that serves it on this node"
+            words.hint = "try again: the next launch starts a new one"
+        case .unpackImage: words.reason = "cannot be unpacked on this node"
+        default: words.reason = "cannot be served on this node"
+        }
+        guard let detail = failure.detail else { return words }
+        words.reason =
+            failure.step == .unpackImage ? "cannot be unpacked on this node: " : "cannot be served on this node: "
+        words.more = detail
+        words.namesErrno = false
+        return words
     }
 
     private var commandLineWords: Words {

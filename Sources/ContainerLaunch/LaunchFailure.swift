@@ -6,6 +6,10 @@ package enum LaunchStep: UInt8, Sendable {
     case readPlan
     case connectToAgent
     case joinAgent
+    case openImage
+    case serveImage
+    case joinImage
+    case unpackImage
     case createNamespaces
     case mapIdentity
     case openSource

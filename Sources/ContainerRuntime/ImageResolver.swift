@@ -23,6 +23,11 @@ package struct ImageResolver: Sendable {
     ///
     /// - Throws: `image-not-found`, which says where it looked, what is near, and what to type; `image-path`.
     package func resolve(_ name: String) throws(Diagnostic) -> StoredImage {
+        if let account,
+            let image = try SingleFileImage.named(name, account: account, layout: store.layout)
+        {
+            return image
+        }
         if let account, let path = PathImage.path(in: name) {
             return try PathImage(store: store, account: account(), announce: announce).resolve(path)
         }

@@ -24,6 +24,7 @@ package enum DiagnosticCatalogue {
         registry,
         limits,
         devices,
+        singleFile,
     ].flatMap { $0 }
 
     private static let general: [Entry] = [

@@ -1,4 +1,6 @@
+import ImageFormats
 import LaunchPlan
+import LinuxSystem
 import OCIModel
 
 /// The facts of one image, kept beside its plan (`images/<hex>/record.json`).
@@ -26,6 +28,22 @@ package struct ImageRecord: Codable, Sendable {
         package var unpackedBytes: Int64
         /// Hides every layer below it.
         package var isRootOpaque: Bool
+    }
+
+    package init(
+        version: Int = 1, manifest: Descriptor, configuration: Digest, platform: Platform, created: String?,
+        loaded: String, layers: [Layer], mpi: [MPIInstallation], skippedDevices: Int, droppedAttributes: Int
+    ) {
+        self.version = version
+        self.manifest = manifest
+        self.configuration = configuration
+        self.platform = platform
+        self.created = created
+        self.loaded = loaded
+        self.layers = layers
+        self.mpi = mpi
+        self.skippedDevices = skippedDevices
+        self.droppedAttributes = droppedAttributes
     }
 
     /// Bytes of all layers' files.
@@ -70,5 +88,27 @@ package struct StoredImage: Sendable {
     package var lowerDirectories: [String]
     /// The store it lies in, which may be another's.
     package var layout: StoreLayout
+    /// The single-file image that it is, open for reading; nil for one in the store.
+    package var file: SquashReader?
+
+    /// What it holds, as a container sees it.
+    package func tree() throws(SyscallError) -> MergedTree {
+        if let file { return MergedTree(file) }
+        return try MergedTree(lowerDirectories)
+    }
+
+    package init(
+        name: String, record: ImageRecord, plan: LaunchPlan, planPath: String, lowerDirectories: [String],
+        layout: StoreLayout, file: SquashReader? = nil
+    ) {
+        self.name = name
+        self.record = record
+        self.plan = plan
+        self.planPath = planPath
+        self.lowerDirectories = lowerDirectories
+        self.layout = layout
+        self.file = file
+    }
+
     package var hasName: Bool { !name.hasPrefix("sha256:") }
 }

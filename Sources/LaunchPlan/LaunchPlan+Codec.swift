@@ -17,6 +17,7 @@ extension LaunchPlan {
         if !imageName.isEmpty { try encoder.add(.imageName, Array(imageName.utf8)) }
         if !imageDigest.isEmpty { try encoder.add(.imageDigest, Array(imageDigest.utf8)) }
         if options != [] { try encoder.add(.options, options.rawValue) }
+        if !imageFile.isEmpty { try encoder.add(.imageFile, Array(imageFile.utf8)) }
         for mount in mounts {
             try encoder.add(.mountSource, Array(mount.source.utf8))
             try encoder.add(.mountDestination, Array(mount.destination.utf8))
@@ -71,6 +72,7 @@ extension LaunchPlan {
         case .preparedForUID: preparedForUID = record.number
         case .imageName: imageName = text()
         case .imageDigest: imageDigest = text()
+        case .imageFile: imageFile = text()
         case .options: options = Options(rawValue: record.number)
         case .mountSource: mounts.append(Mount(source: text(), destination: ""))
         case .mountDestination: mounts[mounts.count - 1].destination = text()

@@ -34,6 +34,8 @@ package struct LaunchPlan: Equatable, Sendable {
     /// The name the user knows the image by, and its manifest digest.
     package var imageName: String = ""
     package var imageDigest: String = ""
+    /// A single-file image, as an absolute path; `layers` is then `["."]`, the root of that file.
+    package var imageFile: String = ""
     /// Further mounts, in order.
     package var mounts: [Mount] = []
     /// Small files that appear in the root, in order (`/etc/hosts` of a job).

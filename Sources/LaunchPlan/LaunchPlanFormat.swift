@@ -48,6 +48,8 @@ package enum LaunchPlanTag: UInt16, CaseIterable {
     case gidMap = 30
     /// How many descriptors from 3 on the application keeps (u32); all when absent.
     case keptDescriptors = 31
+    /// The root is inside this file; the one layer is then `.`, relative to it.
+    case imageFile = 40
 
     package var isNumber: Bool {
         switch self {

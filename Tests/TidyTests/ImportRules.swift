@@ -8,13 +8,14 @@ enum ImportRules {
     /// Targets on the hot path or with a bounded memory: no Foundation, no concurrency.
     static let withoutFoundation: Set<String> = [
         "CLinux", "LinuxSystem", "LaunchPlan", "ContainerLaunch", "NodeAgent", "VirtualCluster", "JobModel",
-        "ResourceManagers", "ProcessManagement", "Orchestrator", "trireme", "trireme-agent",
+        "ResourceManagers", "ProcessManagement", "Orchestrator", "trireme", "trireme-agent", "ImageMount", "trireme-mount",
     ]
     static let foundation: Set<String> = ["Foundation", "FoundationEssentials", "Dispatch", "_Concurrency"]
 
     /// The container half knows no jobs; the job half knows no images.
     static let containerHalf: Set<String> = [
-        "ContainerRuntime", "RegistryClient", "ImageStore", "ImageFormats", "ContainerLaunch", "OCIModel", "LaunchPlan",
+        "ContainerRuntime", "RegistryClient", "ImageStore", "ImageFormats", "ImageMount", "ContainerLaunch", "OCIModel",
+        "LaunchPlan",
     ]
     static let jobHalf: Set<String> = ["Orchestrator", "ResourceManagers", "JobModel"]
 
@@ -28,6 +29,7 @@ enum ImportRules {
         "SiteConfiguration": ["LinuxSystem", "Diagnostics"],
         "ContainerLaunch": ["LaunchPlan", "LinuxSystem", "CLinux"],
         "ImageFormats": ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics", "Synchronization"],
+        "ImageMount": ["ImageFormats", "LinuxSystem", "CLinux"],
         "ResourceManagers": ["JobModel", "Diagnostics", "LinuxSystem"],
         "ImageStore": [
             "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "Diagnostics", "Crypto",
@@ -58,6 +60,7 @@ enum ImportRules {
         "trireme": ["ContainerLaunch", "LaunchPlan", "LinuxSystem", "CLinux"],
         "trireme-cli": ["Commands"],
         "trireme-agent": ["NodeAgent", "CLinux"],
+        "trireme-mount": ["ImageMount"],
     ]
 
     /// The module named by an import line, if it is one.

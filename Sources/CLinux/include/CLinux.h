@@ -82,6 +82,7 @@ int linux_fsetxattr(int fd, const char *name, const void *value, size_t bytes,
 ssize_t linux_lgetxattr(const char *path, const char *name, void *value,
                         size_t bytes);
 ssize_t linux_fgetxattr(int fd, const char *name, void *value, size_t bytes);
+ssize_t linux_flistxattr(int fd, char *names, size_t bytes);
 /// getdents64(2): raw struct linux_dirent64 records.
 ssize_t linux_getdents64(int fd, void *buffer, size_t bytes);
 int linux_fcntl_int(int fd, int command, long argument);           // fcntl(2)

@@ -12,6 +12,7 @@ package struct ImageCommand: ParsableCommand {
             ImageList.self, ImageInspect.self, ImageHistory.self,
             ImageTag.self, ImageRemove.self, ImagePrune.self, ImagePin.self, ImageUsage.self, ImageVerify.self,
             ImageLint.self,
+            ImageConvert.self,
         ])
     package init() {}
 }

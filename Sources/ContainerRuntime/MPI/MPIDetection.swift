@@ -119,7 +119,7 @@ package enum MPIDetection {
     ///
     /// - Parameter command: a path in the image, or a name looked up in the image's PATH.
     package static func detect(image: StoredImage, command: String) throws(SyscallError) -> DetectedMPI? {
-        let tree = try MergedTree(image.lowerDirectories)
+        let tree = try image.tree()
         let path = searchPath(image)
         return detect(installations: image.record.mpi, in: tree, command: command, path: path)
     }
@@ -150,7 +150,7 @@ package enum MPIDetection {
 
     /// The MPI that `command` itself is linked with; nil when it is with none, whatever the image has.
     package static func linked(image: StoredImage, command: String) throws(SyscallError) -> DetectedMPI? {
-        let tree = try MergedTree(image.lowerDirectories)
+        let tree = try image.tree()
         let candidates = command.contains("/") ? [command] : searchPath(image).map { "\($0)/\(command)" }
         guard let program = candidates.first(where: { tree.find($0)?.isFile == true }) else { return nil }
         return linked(program, image.record.mpi, tree).map(detected)

@@ -50,11 +50,11 @@ package struct PreparedRoot {
         self.account = account
     }
 
-    private static let directories = [
+    package static let directories = [
         "/proc", "/sys", "/dev", "/tmp", "/home", "/var/tmp", "/run", "/mnt", "/scratch", "/opt", "/srv", "/root",
         "/.trireme",
     ]
-    private static let files = ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/etc/localtime"]
+    package static let files = ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/etc/localtime"]
 
     /// Which of the places that every container needs a finished root has, as they are.
     package static func mountPoints(in tree: MergedTree) -> [String] {

@@ -3,9 +3,11 @@ import Glibc
 import LinuxSystem
 
 /// A stack of unpacked layers read as overlayfs would show it, without mounting anything: whiteouts,
-/// opaque directories and symbolic links are followed, links within the stack's own root.
+/// opaque directories and symbolic links are followed, links within the stack's own root. A single-file
+/// image is read in the same way.
 package final class MergedTree {
     private let layers: [Int32]
+    private let image: SquashReader?
 
     /// - Parameter directories: absolute, topmost first.
     package init(_ directories: [String]) throws(SyscallError) {
@@ -19,6 +21,13 @@ package final class MergedTree {
             throw error
         }
         layers = opened
+        image = nil
+    }
+
+    /// The tree in a single-file image; the reader's descriptor must stay open.
+    package init(_ image: SquashReader) {
+        layers = []
+        self.image = image
     }
 
     deinit { layers.forEach { close($0) } }
@@ -53,22 +62,32 @@ package final class MergedTree {
                 continue
             }
             let joined = Array((real + [component]).joined(separator: [UInt8(ascii: "/")]))
-            guard let found = LayerLookup.find(joined, in: layers) else { return nil }
-            last = node(found)
-            if found.status.isLink, followingLast || !pending.isEmpty {
+            guard let found = look(joined) else { return nil }
+            last = found
+            if found.isLink, followingLast || !pending.isEmpty {
                 links += 1
                 guard links <= Limit.links, let target = linkTarget(found) else { return nil }
                 if target.first == UInt8(ascii: "/") { real = [] }
                 pending += target.split(separator: UInt8(ascii: "/")).map(Array.init).reversed()
                 continue
             }
-            guard found.status.isDirectory || pending.isEmpty else { return nil }
+            guard found.isDirectory || pending.isEmpty else { return nil }
             real.append(component)
         }
         if real.isEmpty { return rootNode }
         if last.isLink { return last }
         let joined = Array(real.joined(separator: [UInt8(ascii: "/")]))
-        return LayerLookup.find(joined, in: layers).map(node)
+        return look(joined)
+    }
+
+    /// What stands at a real path, itself.
+    private func look(_ path: [UInt8]) -> Node? {
+        guard let image else { return LayerLookup.find(path, in: layers).map(node) }
+        let text = String(decoding: path, as: UTF8.self)
+        guard let inode = try? image.find(text) else { return nil }
+        return Node(
+            path: text, isDirectory: inode.kind == .directory, isFile: inode.kind == .file,
+            isLink: inode.kind == .symbolicLink, mode: inode.mode, size: Int64(inode.size), layer: -1)
     }
 
     private var rootNode: Node {
@@ -82,9 +101,13 @@ package final class MergedTree {
             size: Int64(found.status.st_size), layer: found.layer)
     }
 
-    private func linkTarget(_ found: LayerLookup.Found) -> [UInt8]? {
+    private func linkTarget(_ found: Node) -> [UInt8]? {
+        if let image {
+            guard let inode = try? image.find(found.path) else { return nil }
+            return try? image.target(of: inode)
+        }
         var target = [UInt8](repeating: 0, count: 4096)
-        let n = DirectoryTree.withName(found.path) { path in
+        let n = DirectoryTree.withName(Array(found.path.utf8)) { path in
             target.withUnsafeMutableBytes {
                 readlinkat(found.layer, path, $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count)
             }
@@ -95,6 +118,12 @@ package final class MergedTree {
     /// The names in directory `path`, sorted; empty when it is none.
     package func names(in path: String) -> [String] {
         guard let directory = find(path), directory.isDirectory else { return [] }
+        if let image {
+            guard let inode = try? image.find(directory.path), let entries = try? image.directory(inode).entries else {
+                return []
+            }
+            return entries.map { String(decoding: $0.name, as: UTF8.self) }
+        }
         let real = Array(directory.path.utf8)
         var seen: Set<[UInt8]> = []
         var shown: [String] = []
@@ -128,6 +157,10 @@ package final class MergedTree {
 
     /// The first `limit` bytes of the file at `path`; nil when there is none.
     package func contents(of path: String, limit: Int = 1 << 20) -> [UInt8]? {
+        if let image {
+            guard let node = find(path), node.isFile else { return nil }
+            return (try? image.contents(of: node.path, limit: limit)) ?? nil
+        }
         guard let file = open(path) else { return nil }
         var bytes = [UInt8](repeating: 0, count: limit)
         var filled = 0

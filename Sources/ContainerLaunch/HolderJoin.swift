@@ -1,0 +1,281 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// A launch from a single-file image: joins the process that holds the image mounted on this node
+/// (`trireme-mount`), started when there is none yet.
+///
+/// The holder listens on an abstract socket whose name is the image file's identity; the name is bound
+/// before the program starts, so of many launches at once one starts it and the others find it.
+struct HolderJoin {
+    /// The image file as an absolute path.
+    let file: CString
+    /// The caller's environment: temporary space, and the job whose end ends the holder.
+    let host: UnsafePointer<UnsafeMutablePointer<CChar>?>
+
+    private enum Limit {
+        /// Milliseconds for a holder to come up; a large image on a slow file system is read for seconds.
+        static let startMilliseconds = 30_000
+        static let retryMicroseconds: UInt32 = 2_000
+    }
+    /// Of a FUSE mount (linux/magic.h).
+    private static let fuseMagic = 0x6573_5546
+    /// Where the holder has mounted the image (ImageMount, `ImageServer.place`).
+    private static var place: CString { c("/sys") }
+
+    /// Enters the holder's user namespace and a mount namespace of our own with its mounts.
+    func join() throws(LaunchFailure) {
+        let image = open(file, O_RDONLY | O_CLOEXEC)
+        guard image >= 0 else { throw LaunchFailure(.openImage, file) }
+        defer { close(image) }
+        let socket = try connect(image)
+        defer { close(socket) }
+        var process: pid_t = 0
+        var user: uid_t = 0
+        var group: gid_t = 0
+        guard linux_peer_credentials(socket, &process, &user, &group) == 0 else {
+            throw LaunchFailure(.joinImage, file)
+        }
+        guard user == geteuid() else { throw LaunchFailure(.joinImage, file, errno: EPERM) }
+        // 0: it is outside this pid namespace and cannot be named.
+        guard process > 0 else { throw LaunchFailure(.joinImage, file, errno: ESRCH) }
+        let holder = linux_pidfd_open(process, 0)
+        guard holder >= 0 else { throw LaunchFailure(.joinImage, file) }
+        defer { close(holder) }
+        guard linux_setns(holder, CloneFlags.newUser | CloneFlags.newMount) == 0,
+            linux_unshare(CloneFlags.newMount) == 0
+        else { throw LaunchFailure(.joinImage, file) }
+    }
+
+    /// The image's root as a mount that is nowhere, taken from where it covers the host's /sys.
+    func takeRoot() throws(LaunchFailure) -> Int32 {
+        let tree = linux_open_tree(
+            AT_FDCWD, Self.place, MountTree.openClone | MountTree.openCloseOnExec)
+        guard tree >= 0 else { throw LaunchFailure(.joinImage, file) }
+        guard linux_filesystem_magic(tree) == Self.fuseMagic else {
+            throw LaunchFailure(.joinImage, file, errno: ESTALE)
+        }
+        guard linux_umount2(Self.place, MountTree.detach) == 0 else { throw LaunchFailure(.joinImage, file) }
+        return tree
+    }
+
+    /// Puts it back once the host's /sys is no more needed.
+    /// - Returns: a path of the image's root directory, good until this process executes a program.
+    static func putRoot(_ tree: Int32, file: CString) throws(LaunchFailure) -> CString {
+        guard linux_move_mount(tree, c(""), AT_FDCWD, place, MountTree.moveFromEmptyPath) == 0 else {
+            throw LaunchFailure(.joinImage, file)
+        }
+        let root = open(place, PathFlags.path | O_DIRECTORY | O_CLOEXEC)
+        guard root >= 0 else { throw LaunchFailure(.joinImage, file) }
+        var path = ByteBuffer(capacity: 40)
+        path.append("/proc/self/fd/")
+        path.append(decimal: UInt64(root))
+        return path.cString
+    }
+
+    // MARK: Meeting the holder
+
+    /// A connection that the holder has welcomed: while it is open the holder stays.
+    private func connect(_ image: Int32) throws(LaunchFailure) -> Int32 {
+        var name = ByteBuffer(capacity: 256)
+        try appendName(image, to: &name)
+        let deadline = milliseconds() + Limit.startMilliseconds
+        while true {
+            let socket = try newSocket()
+            if linux_unix_abstract(socket, name.bytes, name.count, 1) == 0 {
+                if isWelcomed(socket) { return socket }
+                close(socket)
+            } else {
+                // Nobody listens: the one who can bind the name starts the holder.
+                if linux_unix_abstract(socket, name.bytes, name.count, 0) == 0 {
+                    defer { close(socket) }
+                    try startHolder(listener: socket, image)
+                    continue
+                }
+                let code = errno
+                close(socket)
+                guard code == EADDRINUSE else { throw LaunchFailure(.serveImage, file, errno: code) }
+            }
+            guard milliseconds() < deadline else { throw LaunchFailure(.serveImage, file, errno: ETIMEDOUT) }
+            usleep(Limit.retryMicroseconds)
+        }
+    }
+
+    private func newSocket() throws(LaunchFailure) -> Int32 {
+        let socket = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard socket >= 0 else { throw LaunchFailure(.serveImage, file) }
+        return socket
+    }
+
+    private func isWelcomed(_ socket: Int32) -> Bool {
+        var byte: UInt8 = 0
+        while true {
+            let n = read(socket, &byte, 1)
+            if n < 0, errno == EINTR { continue }
+            return n == 1
+        }
+    }
+
+    /// `trireme/sqfs/UID/DEV-INO-SIZE-MTIME/MOUNTS/JOB`. The mount namespace counts because what is mounted
+    /// into the container is the holder's view of the host; the job, because its end kills its processes.
+    private func appendName(_ image: Int32, to name: inout ByteBuffer) throws(LaunchFailure) {
+        var status = stat()
+        var namespace = stat()
+        guard fstat(image, &status) == 0 else { throw LaunchFailure(.openImage, file) }
+        guard status.st_mode & S_IFMT == S_IFREG else { throw LaunchFailure(.openImage, file, errno: EINVAL) }
+        guard stat(c("/proc/self/ns/mnt"), &namespace) == 0 else { throw LaunchFailure(.openImage, "/proc") }
+        name.append("trireme/sqfs/")
+        name.append(decimal: UInt64(geteuid()))
+        append(UInt64(status.st_dev), slash, to: &name)
+        append(UInt64(status.st_ino), minus, to: &name)
+        append(UInt64(status.st_size), minus, to: &name)
+        append(UInt64(bitPattern: Int64(status.st_mtim.tv_sec)), minus, to: &name)
+        append(UInt64(status.st_mtim.tv_nsec), minus, to: &name)
+        append(UInt64(namespace.st_ino), slash, to: &name)
+        name.append(slash)
+        // sun_path holds 107 bytes after the leading NUL (unix(7)); job ids are short.
+        let room = 100 - name.count
+        if let job = jobName, room > 0 { name.append(job, count: min(strlen(job), room)) }
+    }
+
+    private func append(_ number: UInt64, _ separator: CChar, to name: inout ByteBuffer) {
+        name.append(separator)
+        name.append(decimal: number)
+    }
+
+    private var jobName: CString? {
+        variable("SLURM_JOB_ID") ?? variable("PBS_JOBID") ?? variable("LSB_JOBID") ?? variable("FLUX_JOB_ID")
+            ?? variable("JOB_ID")
+    }
+
+    private func variable(_ name: StaticString) -> CString? {
+        ContainerEnvironment.find(c(name), name.utf8CodeUnitCount, in: host)
+            .map { $0 + name.utf8CodeUnitCount + 1 }.flatMap { $0[0] == 0 ? nil : $0 }
+    }
+
+    // MARK: Starting it
+
+    private func startHolder(listener: Int32, _ image: Int32) throws(LaunchFailure) {
+        try HolderProgram(file: file).run(c("serve"), directory: nil, listener: listener, image: image)
+    }
+}
+
+extension ContainerEntry {
+    /// For a single-file image: says whether the namespaces are made already. They are the holder's; who is
+    /// shown as another gets a user namespace inside that one.
+    mutating func joinHolder(_ identity: Identity) throws(LaunchFailure) -> Bool {
+        guard let file = facts.imageFile else { return false }
+        let copy = UnpackedCopy(file: file, host: host)
+        if copy.isWanted {
+            store = try copy.directory()
+            return false
+        }
+        let holder = HolderJoin(file: file, host: host)
+        try holder.join()
+        imageRoot = try holder.takeRoot()
+        let shown = try shownIdentity(identity)
+        if facts.uidMap != nil || shown != (identity.callerUID, identity.callerGID) {
+            try makeNamespaces(identity)
+        } else if namespaces != 0, linux_unshare(namespaces) != 0 {
+            throw LaunchFailure(.createNamespaces, "unshare")
+        }
+        return true
+    }
+
+    /// Makes the image's root what the plan's layer is relative to; after the mounts' sources are opened.
+    mutating func placeImage() throws(LaunchFailure) {
+        guard let file = facts.imageFile, imageRoot >= 0 else { return }
+        store = try HolderJoin.putRoot(imageRoot, file: file)
+    }
+}
+
+/// `trireme-mount`, which lies beside the running program, as a child that is nobody's: it is made by a
+/// process that ends at once, so that the application never finds a child it did not make.
+struct HolderProgram {
+    let file: CString
+
+    /// Runs it until it reports.
+    /// - Parameter listener: -1 for none.
+    func run(_ verb: CString, directory: CString?, listener: Int32, image: Int32) throws(LaunchFailure) {
+        var ends: (Int32, Int32) = (-1, -1)
+        let made = withUnsafeMutableBytes(of: &ends) {
+            linux_pipe2($0.assumingMemoryBound(to: Int32.self).baseAddress!, O_CLOEXEC)
+        }
+        guard made == 0 else { throw LaunchFailure(.serveImage, file) }
+        let program = try path()
+        let child = linux_clone(0, nil)
+        guard child >= 0 else { throw LaunchFailure(.serveImage, file) }
+        if child == 0 {
+            let grandchild = linux_clone(0, nil)
+            if grandchild == 0 { become(program, verb, directory, listener: listener, image: image, report: ends.1) }
+            _exit(grandchild < 0 ? 1 : 0)
+        }
+        close(ends.1)
+        defer { close(ends.0) }
+        var status: Int32 = 0
+        while waitpid(child, &status, 0) < 0, errno == EINTR {}
+        try hear(ends.0)
+    }
+
+    private func path() throws(LaunchFailure) -> CString {
+        let buffer = UnsafeMutablePointer<CChar>.allocate(capacity: 4096 + 16)
+        var length = readlink(c("/proc/self/exe"), buffer, 4096)
+        guard length > 0 else { throw LaunchFailure(.handOver, "/proc/self/exe") }
+        while length > 0, buffer[length - 1] != slash { length -= 1 }
+        memcpy(buffer + length, c("trireme-mount"), 14)
+        guard access(buffer, X_OK) == 0 else { throw LaunchFailure(.handOver, CString(buffer)) }
+        return CString(buffer)
+    }
+
+    /// In the new process: a session of its own, nothing of ours open but the three descriptors.
+    private func become(
+        _ program: CString, _ verb: CString, _ directory: CString?, listener: Int32, image: Int32, report: Int32
+    ) -> Never {
+        setsid()
+        // Out of the way of 3 to 5 first: any of them may be there already.
+        let high = (
+            listener < 0 ? -1 : linux_fcntl_int(listener, F_DUPFD, 20), linux_fcntl_int(image, F_DUPFD, 20),
+            linux_fcntl_int(report, F_DUPFD, 20)
+        )
+        let null = open(c("/dev/null"), O_RDWR)
+        for descriptor in 0..<Int32(3) where null >= 0 { dup2(null, descriptor) }
+        if high.0 >= 0 { dup2(high.0, 3) } else { close(3) }
+        dup2(high.1, 4)
+        dup2(high.2, 5)
+        linux_close_range(6, UInt32.max, 0)
+        linux_sigprocmask(SIG_SETMASK, 0, nil)
+        let arguments = CStringVector.allocate(capacity: 5)
+        for (index, word) in [0: c("trireme-mount"), 1: verb, 2: file] {
+            arguments[index] = UnsafeMutablePointer(mutating: word)
+        }
+        arguments[3] = directory.map { UnsafeMutablePointer(mutating: $0) }
+        arguments[4] = nil
+        execve(program, arguments, UnsafePointer(linux_environ()!))
+        _exit(127)
+    }
+
+    private func hear(_ report: Int32) throws(LaunchFailure) {
+        let message = UnsafeMutableRawBufferPointer.allocate(byteCount: 512, alignment: 8)
+        var count = 0
+        while count < 508 {
+            let n = read(report, message.baseAddress! + count, 508 - count)
+            if n < 0, errno == EINTR { continue }
+            if n <= 0 { break }
+            count += n
+        }
+        // It ended without a word: killed, or it could not be executed.
+        guard count >= 4 else { throw LaunchFailure(.serveImage, file, errno: ECHILD) }
+        let code = message.load(as: Int32.self)
+        guard code != 0 else { return }
+        let reason = copied(UnsafeRawBufferPointer(rebasing: message[4..<count]))
+        throw LaunchFailure(.serveImage, file, detail: reason, errno: code)
+    }
+}
+
+func milliseconds() -> Int {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+}
+
+private let minus = CChar(0x2D)

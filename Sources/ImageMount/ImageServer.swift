@@ -1,0 +1,170 @@
+import CLinux
+import Glibc
+import ImageFormats
+import LinuxSystem
+
+/// Serves one image on this node to one user: a FUSE mount in namespaces of its own, which launches
+/// join through an abstract socket (ContainerLaunch, `HolderJoin`), until nobody uses it.
+///
+/// The mount is the server's own and every container has a copy of it, so the kernel counts the users:
+/// when the server has detached its copy and the last container is gone, reading /dev/fuse says ENODEV.
+final class ImageServer {
+    private let listener: Int32
+    private var clients: [Int32] = []
+    private var isReady = false
+
+    /// Where the image is mounted, in the server's own mount namespace: a directory every host has.
+    static let place = "/sys"
+    /// Milliseconds between looks for users while no launch is connected.
+    private static let watchMilliseconds: Int32 = 1000
+    /// Looks that must find nobody before the server goes: a script's next command finds it still there.
+    private static let idleLooks = 2
+
+    init(listener: Int32) { self.listener = listener }
+
+    /// Why serving could not begin.
+    struct Failure: Error {
+        var errno: Int32
+        var reason: String
+    }
+
+    /// Mounts the image behind `image` and starts the threads that answer for it.
+    func start(image: Int32) throws(Failure) {
+        let userID = geteuid()
+        let groupID = getegid()
+        let fileSystem: FuseFileSystem
+        do throws(ArchiveFault) {
+            let payload = try ImageFile.payload(image)
+            fileSystem = try FuseFileSystem(
+                try SquashReader(image, offset: payload.offset, length: payload.length), userID: userID,
+                groupID: groupID)
+        } catch {
+            throw Failure(errno: error.errno == 0 ? EBADMSG : error.errno, reason: error.reason)
+        }
+        let device: Int32
+        do throws(SyscallError) {
+            try checked("unshare") { linux_unshare(CloneFlags.newUser | CloneFlags.newMount) }
+            try IDMapping(insideUID: userID, outsideUID: userID, insideGID: groupID, outsideGID: groupID).write()
+            device = try OwnedDescriptor.open("/dev/fuse", O_RDWR).release()
+            let options =
+                "fd=\(device),rootmode=40000,user_id=\(userID),group_id=\(groupID),allow_other,"
+                + "max_read=\(FuseProtocol.readBytes)"
+            let flags = MountFlags.readOnly | MountFlags.noSetuid | MountFlags.noDevices
+            try checked("mount", "fuse") { linux_mount("trireme", ImageServer.place, "fuse.trireme", flags, options) }
+        } catch { throw Failure(errno: error.errno, reason: error.sentence) }
+        chdir("/")
+        for number in 0..<ImageServer.threadCount {
+            startThread(FuseWorker(fileSystem, device: number == 0 ? device : ImageServer.cloned(device)))
+        }
+        guard listen(listener, 1024) == 0 else { throw Failure(errno: errno, reason: "listen") }
+    }
+
+    private static var threadCount: Int {
+        var mask = [UInt64](repeating: 0, count: 128)
+        let bytes = Int(linux_sched_getaffinity(0, 1024, &mask))
+        let processors = mask.prefix(max(0, bytes) / 8).reduce(0) { $0 + $1.nonzeroBitCount }
+        return min(SquashReader.threads, max(2, processors))
+    }
+
+    /// A descriptor of its own for each thread: the kernel then hands replies over without a common lock.
+    private static func cloned(_ device: Int32) -> Int32 {
+        let copy = open("/dev/fuse", O_RDWR | O_CLOEXEC)
+        guard copy >= 0 else { return device }
+        var original = UInt32(bitPattern: device)
+        if linux_ioctl_pointer(copy, FuseProtocol.cloneRequest, &original) == 0 { return copy }
+        close(copy)
+        return device
+    }
+
+    private func startThread(_ worker: FuseWorker) {
+        var attributes = pthread_attr_t()
+        pthread_attr_init(&attributes)
+        pthread_attr_setstacksize(&attributes, 256 << 10)
+        var thread = pthread_t()
+        pthread_create(
+            &thread, &attributes,
+            { argument in
+                Unmanaged<FuseWorker>.fromOpaque(argument!).takeRetainedValue().run()
+                return nil
+            }, Unmanaged.passRetained(worker).toOpaque())
+        pthread_attr_destroy(&attributes)
+    }
+
+    /// Welcomes launches until nobody uses the image; then detaches the mount and never returns:
+    /// the worker that reads ENODEV ends the process.
+    func serve() -> Never {
+        var users = NamespaceUsers()
+        var idle = 0
+        while idle < ImageServer.idleLooks {
+            var slots = [pollfd(fd: listener, events: Int16(POLLIN), revents: 0)]
+            for client in clients { slots.append(pollfd(fd: client, events: Int16(POLLIN), revents: 0)) }
+            let ready = poll(&slots, nfds_t(slots.count), ImageServer.watchMilliseconds)
+            if ready > 0 {
+                for slot in slots.dropFirst() where slot.revents != 0 { drop(slot.fd) }
+                if slots[0].revents != 0 { welcome() }
+                idle = 0
+            } else if ready == 0, clients.isEmpty {
+                idle = users.exist() ? 0 : idle + 1
+            }
+        }
+        // Whoever connected at the last moment is told by the closed connection, and starts anew.
+        close(listener)
+        linux_umount2(ImageServer.place, MountTree.detach)
+        while true { pause() }
+    }
+
+    /// A launch says nothing: it holds its connection until it has its own copy of the mount.
+    private func drop(_ client: Int32) {
+        close(client)
+        clients.removeAll { $0 == client }
+    }
+
+    private func welcome() {
+        let client = linux_accept4(listener, Int32(SOCK_CLOEXEC.rawValue))
+        guard client >= 0 else { return }
+        var process: pid_t = 0
+        var user: uid_t = 0
+        var group: gid_t = 0
+        guard linux_peer_credentials(client, &process, &user, &group) == 0, user == geteuid(),
+            send(client, "+", 1, Int32(MSG_NOSIGNAL)) == 1
+        else {
+            close(client)
+            return
+        }
+        clients.append(client)
+    }
+}
+
+/// One thread's loop between the kernel and the image.
+final class FuseWorker: Sendable {
+    private let fileSystem: FuseFileSystem
+    private let device: Int32
+
+    init(_ fileSystem: FuseFileSystem, device: Int32) {
+        self.fileSystem = fileSystem
+        self.device = device
+    }
+
+    func run() {
+        // Mapped and not allocated: what is never used is never resident.
+        let replyBytes = FuseReply.capacity
+        let requestBytes = 64 << 10
+        let memory = mmap(
+            nil, replyBytes + requestBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        guard let memory, memory != MAP_FAILED else { exit(1) }
+        let reply = UnsafeMutableRawBufferPointer(start: memory, count: replyBytes)
+        let request = UnsafeMutableRawBufferPointer(start: memory + replyBytes, count: requestBytes)
+        while true {
+            let n = read(device, request.baseAddress, request.count)
+            if n < 0 {
+                // ENOENT: the request was withdrawn before it was read.
+                if errno == EINTR || errno == EAGAIN || errno == ENOENT { continue }
+                exit(errno == ENODEV ? 0 : 1)
+            }
+            let bytes = UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(request)[..<n])
+            guard let asked = FuseRequest(bytes), let answer = fileSystem.answer(asked, in: reply) else { continue }
+            // An interrupted request's reply finds no taker (ENOENT): nobody waits for it.
+            _ = write(device, answer.baseAddress, answer.count)
+        }
+    }
+}

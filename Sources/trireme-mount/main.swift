@@ -1,0 +1,4 @@
+import Glibc
+import ImageMount
+
+exit(ImageServerProgram.main(Array(CommandLine.arguments.dropFirst())))
