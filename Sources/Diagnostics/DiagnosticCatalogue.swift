@@ -20,7 +20,7 @@ package enum DiagnosticCatalogue {
         jobs,
         images,
         files,
-        hull,
+        hull + life,
     ].flatMap { $0 }
 
     private static let general: [Entry] = [

@@ -33,6 +33,9 @@ extension LaunchPlan {
         if !uidMap.isEmpty { try encoder.add(.uidMap, uidMap) }
         if !gidMap.isEmpty { try encoder.add(.gidMap, gidMap) }
         if let keptDescriptors { try encoder.add(.keptDescriptors, keptDescriptors) }
+        if let timeout { try encoder.add(.timeout, timeout) }
+        if let grace { try encoder.add(.grace, grace) }
+        if let stopSignalNumber { try encoder.add(.stopSignalNumber, stopSignalNumber) }
         return try encoder.finished()
     }
 
@@ -81,6 +84,9 @@ extension LaunchPlan {
         case .uidMap: uidMap = Array(record.payload)
         case .gidMap: gidMap = Array(record.payload)
         case .keptDescriptors: keptDescriptors = record.number
+        case .timeout: timeout = record.number
+        case .grace: grace = record.number
+        case .stopSignalNumber: stopSignalNumber = record.number
         }
     }
 

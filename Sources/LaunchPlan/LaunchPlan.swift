@@ -52,6 +52,12 @@ package struct LaunchPlan: Equatable, Sendable {
     package var gidMap: [UInt8] = []
     /// How many descriptors from 3 on reach the application; nil: all that are no directories.
     package var keptDescriptors: UInt32?
+    /// Milliseconds after which the container is stopped; nil: never.
+    package var timeout: UInt32?
+    /// Milliseconds between the stop signal and SIGKILL; nil: ten seconds.
+    package var grace: UInt32?
+    /// The number of the signal that stops it; nil: SIGTERM.
+    package var stopSignalNumber: UInt32?
     package var options: Options = []
 
     package init() {}
@@ -123,5 +129,7 @@ package struct LaunchPlan: Equatable, Sendable {
         package static let fakeRoot = Options(rawValue: 0x400)
         /// A /dev with the harmless devices only.
         package static let minimalDevices = Options(rawValue: 0x800)
+        /// The application gets a terminal of its own, which the caller's is connected to.
+        package static let ownTerminal = Options(rawValue: 0x10000)
     }
 }

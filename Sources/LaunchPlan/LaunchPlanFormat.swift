@@ -46,9 +46,15 @@ package enum LaunchPlanTag: UInt16, CaseIterable {
     /// How many descriptors from 3 on the application keeps (u32); all when absent.
     case keptDescriptors = 31
 
+    case timeout = 33  // u32, milliseconds
+    case grace = 34  // u32, milliseconds
+    case stopSignalNumber = 35  // u32
+
     package var isNumber: Bool {
         switch self {
-        case .userID, .groupID, .preparedForUID, .options, .mountFlags, .unshare, .keptDescriptors: true
+        case .userID, .groupID, .preparedForUID, .options, .mountFlags, .unshare, .keptDescriptors,
+            .timeout, .grace, .stopSignalNumber:
+            true
         default: false
         }
     }
