@@ -20,7 +20,8 @@ package enum DiagnosticCatalogue {
         jobs,
         images,
         files,
-        hull + life,
+        hull,
+        life,
     ].flatMap { $0 }
 
     private static let general: [Entry] = [
