@@ -96,7 +96,7 @@ static int signals(int terms) {
 }
 
 // An orphan in a session of its own that ignores SIGTERM, then a wait for ever; both hold standard output open.
-static int linger(void) {
+static void linger(void) {
     if (fork() == 0) {
         setsid();
         signal(SIGTERM, SIG_IGN);
@@ -158,7 +158,7 @@ int main(int argc, char **argv) {
     } else if (!strcmp(verb, "signals")) {
         return signals(atoi(what));
     } else if (!strcmp(verb, "linger")) {
-        return linger();
+        linger();
     } else if (!strcmp(verb, "stop")) {
         raise(SIGSTOP);
         puts("went on");
