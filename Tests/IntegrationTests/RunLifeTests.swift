@@ -11,7 +11,7 @@ import Testing
     /// `trireme run OPTIONS prepared probe VERB` driven by a shell script in which it is `$@`.
     private func script(_ text: String, _ options: [String], _ command: String...) throws -> ProgramRun {
         try runProgram(
-            ["sh", "-c", text, "sh", try Programs.path("trireme"), "run"] + options + ["prepared", "probe"] + command,
+            ["bash", "-c", text, "bash", try Programs.path("trireme"), "run"] + options + ["prepared", "probe"] + command,
             environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 60)
     }
 
@@ -27,7 +27,7 @@ import Testing
 
     @Test(arguments: [[], ["--init"]], ["$!", "-$!"])
     func everySignalArrivesOnce(options: [String], target: String) throws {
-        // `set -m` puts the job into a process group of its own; -PID is the whole group.
+        // bash: dash has no `set -m` without a terminal. It puts the job into a process group of its own; -PID is the whole group.
         let run = try script(
             """
             set -m; "$@" >out & n=0
