@@ -39,6 +39,10 @@ struct PlanFacts {
     var uidMap: CString?
     var gidMap: CString?
     var keptDescriptors: UInt32?
+    var timeout: UInt32?
+    var grace: UInt32?
+    var stopSignalNumber: UInt32?
+    var imageName: CString?
     var entrypointCount = 0
     var commandCount = 0
     var hasLimits = false
@@ -61,6 +65,10 @@ struct PlanFacts {
             case .uidMap: uidMap = record.cString
             case .gidMap: gidMap = record.cString
             case .keptDescriptors: keptDescriptors = record.number
+            case .timeout: timeout = record.number
+            case .grace: grace = record.number
+            case .stopSignalNumber: stopSignalNumber = record.number
+            case .imageName: imageName = record.cString
             case .entrypoint: entrypointCount += 1
             case .command: commandCount += 1
             case .limit, .resourceLimit, .sharedMemory: hasLimits = true
@@ -94,7 +102,7 @@ struct ContainerEntry {
         var mounts = try MountList(self, identity: identity, directory: directory)
         if try !joinHolder(identity) { try makeNamespaces(identity) }
         try furnishNamespaces()
-        if namespaces & CloneFlags.newPID != 0 { try enterProcessNamespace(filters: filtersCalls) }
+        let first = namespaces & CloneFlags.newPID != 0 ? try ContainerInit.enterProcessNamespace(keeperOrders) : nil
         try mounts.openSources()
         limits?.openViews()
         try placeImage()
@@ -111,7 +119,7 @@ struct ContainerEntry {
         try mask(identity)
         if needsUpper, !options.contains(.writable), facts.overlay == nil { try root.seal() }
         try dropPrivileges(keeping: keptCapabilities, filters: filtersCalls)
-        if namespaces & CloneFlags.newPID != 0 { try startFirstProcess() }
+        try first?.startApplication()
         try limits?.setResourceLimits()
     }
 
@@ -126,6 +134,14 @@ struct ContainerEntry {
             let shown = try shownIdentity(identity)
             try identity.map(toUID: shown.uid, gid: shown.gid)
         }
+    }
+
+    private var keeperOrders: KeeperOrders {
+        KeeperOrders(
+            timeout: facts.timeout, grace: facts.grace ?? 10_000,
+            stopSignal: facts.stopSignalNumber.map { Int32(bitPattern: $0) } ?? SIGTERM,
+            ownsTerminal: options.contains(.ownTerminal), passesInput: isatty(0) == 1,
+            filters: filtersCalls, image: facts.imageName ?? c(""))
     }
 
     var filtersCalls: Bool { !options.contains(.withoutFilter) }

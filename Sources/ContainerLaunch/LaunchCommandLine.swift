@@ -23,6 +23,8 @@ struct LaunchCommandLine {
     private let count: Int
     private var at = 2
     private var bindCount = 0
+    private var isInteractive = false
+    private var wantsTerminal = false
     private var environmentCount = 0
 
     init(count: Int, arguments: CStringVector) throws(LaunchFailure) {
@@ -52,6 +54,8 @@ struct LaunchCommandLine {
         words = arguments + at + 1
         wordCount = count - at - 1
         if self.verb == .exec, wordCount == 0 { return }
+        // -it without a terminal: trireme-cli says so.
+        if isInteractive, wantsTerminal, isatty(0) == 0 { return }
         outcome = .launch
     }
 
@@ -60,7 +64,9 @@ struct LaunchCommandLine {
         var index = 0
         while letters[index] != 0 {
             switch UInt8(bitPattern: letters[index]) {
-            case 0x69, 0x74, 0x71: break  // i, t, q: streams and terminal are the caller's; nothing is printed
+            case 0x69: isInteractive = true
+            case 0x74: wantsTerminal = true
+            case 0x71: break  // i, t, q: streams and terminal are the caller's; nothing is printed
             case 0x42, 0x76, 0x65, 0x77:
                 let rest = letters + index + 1
                 let value: CString?
@@ -84,7 +90,17 @@ struct LaunchCommandLine {
         if isEqual(word, "writable-tmpfs") { return set(.writable) }
         if isEqual(word, "clean-env") { return set(.cleanEnvironment) }
         if isEqual(word, "no-home") { return set(.noHome) }
-        if isEqual(word, "interactive") || isEqual(word, "tty") || isEqual(word, "quiet") { return true }
+        if isEqual(word, "interactive") {
+            isInteractive = true
+            return true
+        }
+        if isEqual(word, "tty") {
+            wantsTerminal = true
+            return true
+        }
+        if isEqual(word, "quiet") { return true }
+        // docker's flag; with a word behind it that may be a batch system, ours: `--rm slurm`.
+        if isEqual(word, "rm") { return !(at < count && arguments[at].map { isBatchSystem(CString($0)) } ?? false) }
         if let value = value(of: "bind", word) ?? value(of: "volume", word) {
             addBind(value)
         } else if let value = value(of: "env", word) {
@@ -166,3 +182,9 @@ struct LaunchCommandLine {
 }
 
 private let minus = CChar(0x2D)
+
+private func isBatchSystem(_ word: CString) -> Bool {
+    isEqual(word, "auto") || isEqual(word, "slurm") || isEqual(word, "pbs") || isEqual(word, "lsf")
+        || isEqual(word, "sge") || isEqual(word, "condor") || isEqual(word, "flux") || isEqual(word, "ssh")
+        || isEqual(word, "local")
+}

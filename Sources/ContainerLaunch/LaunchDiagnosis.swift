@@ -121,6 +121,10 @@ package struct LaunchDiagnosis {
                 hint: "choose another with -w DIR")
         case .dropPrivileges:
             Words(code: "privileges-kept", reason: "cannot give up privileges", hint: "trireme doctor")
+        case .makeTerminal:
+            Words(
+                code: "terminal-refused", reason: "cannot make a terminal for the container",
+                hint: "leave out -t: the command then has the caller's terminal")
         case .findCommand: notFoundWords
         case .execute: notExecutableWords
         case .applyLimits:

@@ -24,6 +24,7 @@ package enum LaunchStep: UInt8, Sendable {
     case sealRoot
     case enterDirectory
     case dropPrivileges
+    case makeTerminal
     case filterCalls
     case findCommand
     case execute

@@ -25,6 +25,7 @@ package enum DiagnosticCatalogue {
         limits,
         devices,
         singleFile,
+        life,
     ].flatMap { $0 }
 
     private static let general: [Entry] = [

@@ -37,6 +37,9 @@ extension LaunchPlan {
         try encoder.addAll(.limit, limits)
         try encoder.addAll(.resourceLimit, resourceLimits)
         if let sharedMemory { try encoder.add(.sharedMemory, Array("\(sharedMemory)".utf8)) }
+        if let timeout { try encoder.add(.timeout, timeout) }
+        if let grace { try encoder.add(.grace, grace) }
+        if let stopSignalNumber { try encoder.add(.stopSignalNumber, stopSignalNumber) }
         return try encoder.finished()
     }
 
@@ -89,6 +92,9 @@ extension LaunchPlan {
         case .limit: limits.append(text())
         case .resourceLimit: resourceLimits.append(text())
         case .sharedMemory: sharedMemory = UInt64(text())
+        case .timeout: timeout = record.number
+        case .grace: grace = record.number
+        case .stopSignalNumber: stopSignalNumber = record.number
         }
     }
 

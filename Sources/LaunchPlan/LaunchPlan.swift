@@ -54,6 +54,12 @@ package struct LaunchPlan: Equatable, Sendable {
     package var gidMap: [UInt8] = []
     /// How many descriptors from 3 on reach the application; nil: all that are no directories.
     package var keptDescriptors: UInt32?
+    /// Milliseconds after which the container is stopped; nil: never.
+    package var timeout: UInt32?
+    /// Milliseconds between the stop signal and SIGKILL; nil: ten seconds.
+    package var grace: UInt32?
+    /// The number of the signal that stops it; nil: SIGTERM.
+    package var stopSignalNumber: UInt32?
     package var options: Options = []
     /// Limits that control groups enforce, `NAME=VALUE` (`CgroupLimits.take`): bytes, thousandths, counts, lists.
     package var limits: [String] = []
@@ -133,5 +139,7 @@ package struct LaunchPlan: Equatable, Sendable {
         package static let minimalDevices = Options(rawValue: 0x800)
         /// A limit that cannot be enforced is a warning instead of a failure.
         package static let relaxedLimits = Options(rawValue: 0x100000)
+        /// The application gets a terminal of its own, which the caller's is connected to.
+        package static let ownTerminal = Options(rawValue: 0x10000)
     }
 }

@@ -51,9 +51,15 @@ package enum LaunchPlanTag: UInt16, CaseIterable {
     /// The root is inside this file; the one layer is then `.`, relative to it.
     case imageFile = 40
 
+    case timeout = 33  // u32, milliseconds
+    case grace = 34  // u32, milliseconds
+    case stopSignalNumber = 35  // u32
+
     package var isNumber: Bool {
         switch self {
-        case .userID, .groupID, .preparedForUID, .options, .mountFlags, .unshare, .keptDescriptors: true
+        case .userID, .groupID, .preparedForUID, .options, .mountFlags, .unshare, .keptDescriptors,
+            .timeout, .grace, .stopSignalNumber:
+            true
         default: false
         }
     }

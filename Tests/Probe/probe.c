@@ -114,6 +114,37 @@ static int limitOf(int resource) {
     return printf("%lld %lld\n", (long long)limit.rlim_cur, (long long)limit.rlim_max), 0;
 }
 
+// Says "ready", then the number of every signal that comes, until SIGTERM has come `terms` times.
+static void note(int number) { (void)number; }
+static int signals(int terms) {
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    for (int number = 1; number < 32; number++) signal(number, note);
+    puts("ready");
+    fflush(stdout);
+    while (terms > 0) {
+        int number = sigwaitinfo(&all, NULL);
+        if (number < 0) continue;
+        printf("%d\n", number);
+        fflush(stdout);
+        if (number == SIGTERM) terms--;
+    }
+    return 0;
+}
+
+// An orphan in a session of its own that ignores SIGTERM, then a wait for ever; both hold standard output open.
+static void linger(void) {
+    if (fork() == 0) {
+        setsid();
+        signal(SIGTERM, SIG_IGN);
+        for (;;) pause();
+    }
+    puts("ready");
+    fflush(stdout);
+    for (;;) pause();
+}
+
 int main(int argc, char **argv) {
     const char *verb = argc > 1 ? argv[1] : "argv", *what = argc > 2 ? argv[2] : "";
     setvbuf(stdout, NULL, _IOFBF, 65536);
@@ -178,6 +209,13 @@ int main(int argc, char **argv) {
         puts("asleep");
         fflush(stdout);
         sleep((unsigned)atoi(what));
+    } else if (!strcmp(verb, "signals")) {
+        return signals(atoi(what));
+    } else if (!strcmp(verb, "linger")) {
+        linger();
+    } else if (!strcmp(verb, "stop")) {
+        raise(SIGSTOP);
+        puts("went on");
     } else if (!strcmp(verb, "listen")) {
         return listenAs(what);
     } else {
