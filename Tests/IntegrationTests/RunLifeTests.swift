@@ -11,7 +11,8 @@ import Testing
     /// `trireme run OPTIONS prepared probe VERB` driven by a shell script in which it is `$@`.
     private func script(_ text: String, _ options: [String], _ command: String...) throws -> ProgramRun {
         try runProgram(
-            ["bash", "-c", text, "bash", try Programs.path("trireme"), "run"] + options + ["prepared", "probe"] + command,
+            ["bash", "-c", text, "bash", try Programs.path("trireme"), "run"] + options + ["prepared", "probe"]
+                + command,
             environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 60)
     }
 

@@ -54,12 +54,12 @@ struct TestImage: Sendable {
     private static func layer(_ files: [(String, [UInt8])]) throws -> (blob: Blob, plain: String) {
         let directory = try TemporaryDirectory()
         for (name, bytes) in files {
-            let path = directory.path + "/root/" + name
+            let path = directory.path + "/tree/" + name
             try FileManager.default.createDirectory(
                 atPath: (path as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
             try Data(bytes).write(to: URL(fileURLWithPath: path))
         }
-        let tar = try runProgram(["tar", "-C", directory.path + "/root", "--owner=0", "--group=0", "-c", "."])
+        let tar = try runProgram(["tar", "-C", directory.path + "/tree", "--owner=0", "--group=0", "-c", "."])
         let zipped = try runProgram(["gzip", "-1", "-n"], input: tar.output)
         return (Blob(Array(zipped.output)), Digest(sha256: Array(tar.output)).description)
     }

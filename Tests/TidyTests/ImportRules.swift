@@ -8,7 +8,8 @@ enum ImportRules {
     /// Targets on the hot path or with a bounded memory: no Foundation, no concurrency.
     static let withoutFoundation: Set<String> = [
         "CLinux", "LinuxSystem", "LaunchPlan", "ContainerLaunch", "NodeAgent", "VirtualCluster", "JobModel",
-        "ResourceManagers", "ProcessManagement", "Orchestrator", "trireme", "trireme-agent", "ImageMount", "trireme-mount",
+        "ResourceManagers", "ProcessManagement", "Orchestrator", "trireme", "trireme-agent", "ImageMount",
+        "trireme-mount",
     ]
     static let foundation: Set<String> = ["Foundation", "FoundationEssentials", "Dispatch", "_Concurrency"]
 
@@ -42,6 +43,7 @@ enum ImportRules {
         ],
         "ContainerRuntime": [
             "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "CYAML", "Diagnostics",
+            "FoundationEssentials",
         ],
         "ProcessManagement": [],
         "NodeAgent": [
@@ -55,7 +57,7 @@ enum ImportRules {
             "ResourceManagers", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration",
             "LinuxSystem", "CLinux",
             "Diagnostics",
-            "ArgumentParser", "FoundationEssentials",
+            "ArgumentParser", "FoundationEssentials", "Synchronization",
         ],
         "trireme": ["ContainerLaunch", "LaunchPlan", "LinuxSystem", "CLinux"],
         "trireme-cli": ["Commands"],

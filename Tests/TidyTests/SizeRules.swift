@@ -23,6 +23,8 @@ enum SizeRules {
     static func functions(in lines: [String]) -> [(line: Int, lineCount: Int)] {
         var result: [(line: Int, lineCount: Int)] = []
         for (start, line) in lines.enumerated() where startsFunction(line) {
+            // A body on its own line.
+            if line.hasSuffix("}"), line.contains("{") { continue }
             let indentation = line.prefix { $0 == " " }
             guard let end = lines[start...].firstIndex(where: { $0 == indentation + "}" || $0 == indentation + "})" })
             else { continue }

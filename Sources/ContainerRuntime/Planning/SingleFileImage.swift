@@ -80,14 +80,26 @@ package enum SingleFileImage {
 
     private static func storedPlan(_ tree: MergedTree) -> LaunchPlan? {
         guard let bytes = tree.contents(of: planPath, limit: LaunchPlanLimit.totalBytes),
-            var plan = try? LaunchPlan(decoding: bytes)
+            let stored = try? LaunchPlan(decoding: bytes)
         else { return nil }
-        // The file may be anybody's: of its plan only what describes the image is believed.
-        plan.mounts = []
-        plan.files = []
-        plan.options = []
-        plan.preparedForUID = nil
+        var plan = describing(stored)
         plan.mountPoints = readyMountPoints(tree)
+        return plan
+    }
+
+    /// The file may be anybody's: of its plan only what describes the image is believed. A list of what is
+    /// taken, not of what is left out: whatever a plan will learn to say is not believed either.
+    package static func describing(_ stored: LaunchPlan) -> LaunchPlan {
+        var plan = LaunchPlan()
+        plan.environment = stored.environment
+        plan.entrypoint = stored.entrypoint
+        plan.command = stored.command
+        plan.workingDirectory = stored.workingDirectory
+        plan.user = stored.user
+        plan.userID = stored.userID
+        plan.groupID = stored.groupID
+        plan.stopSignal = stored.stopSignal
+        plan.options = stored.options.intersection([.lacksTimeZones, .lacksLocales])
         return plan
     }
 
