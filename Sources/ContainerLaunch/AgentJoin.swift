@@ -40,19 +40,26 @@ private func joinLimits(of process: pid_t) throws(LaunchFailure) {
     path.append("/proc/")
     path.append(decimal: UInt64(process))
     path.append("/cgroup")
-    let file = open(path.cString, O_RDONLY | O_CLOEXEC)
-    guard file >= 0 else { return }
-    defer { close(file) }
-    let text = UnsafeMutablePointer<CChar>.allocate(capacity: 16384)
-    let length = read(file, text, 16383)
-    guard length > 0 else { return }
-    text[length] = 0
-    guard strstr(text, c("/trireme-")) != nil else { return }
+    guard let theirs = smallFile(path.cString), strstr(theirs, c("/trireme-")) != nil else { return }
+    // Where both are in the same groups already, the name is somebody else's.
+    if let own = smallFile(c("/proc/self/cgroup")), strcmp(own, theirs) == 0 { return }
     do throws(SyscallError) { try ControlGroup.join(of: process) } catch {
         throw LaunchFailure(
             .applyLimits, "the job's limits", detail: c("this rank cannot enter the container's control group"),
             errno: error.errno)
     }
+}
+
+/// The beginning of a file of the proc file system, nil when it cannot be read.
+private func smallFile(_ path: CString) -> CString? {
+    let file = open(path, O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { return nil }
+    defer { close(file) }
+    let text = UnsafeMutablePointer<CChar>.allocate(capacity: 16384)
+    let length = read(file, text, 16383)
+    guard length > 0 else { return nil }
+    text[length] = 0
+    return CString(text)
 }
 
 /// Enters the user and mount namespaces of the process behind `pidfd`; its root becomes ours. setns(2)

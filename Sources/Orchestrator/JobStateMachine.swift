@@ -108,8 +108,11 @@ package struct JobStateMachine: Sendable {
         setup.map.nodes.firstIndex { $0.name == name }
             ?? setup.map.nodes.firstIndex { $0.name.prefix { $0 != "." } == name.prefix { $0 != "." } }
     }
-    /// Names of nodes that have not reported ready.
-    package var missingNodes: [String] { setup.map.nodes.indices.filter { !ready.contains($0) }.map(nodeName) }
+    /// Names of the nodes that are waited for: those that have not come, or when all have, those not ready.
+    package var missingNodes: [String] {
+        let present = joined.count < nodeCount ? joined : ready
+        return setup.map.nodes.indices.filter { !present.contains($0) }.map(nodeName)
+    }
 
     /// Takes one event. `now` is in milliseconds on a clock that only goes forward.
     package mutating func handle(_ event: Event, now: Int) -> [Effect] {

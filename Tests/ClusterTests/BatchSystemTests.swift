@@ -122,6 +122,17 @@ import Testing
         #expect(none.lines.last == "1")
     }
 
+    @Test func aNodeThatNeverJoinsIsNamed() throws {
+        var late = Self.systems[0]
+        late.standIn = "[ \"$2\" = n2 ] && exec sleep 60; shift; reach \"$@\""
+        let run = try job(
+            late, "trireme run -n 6 -N 3 --join-timeout 5 \(JobFixture.mpich) mpi-hello; echo status $?")
+        #expect(run.lines.last == "status 125", "\(run.outputText)\(run.errorText)")
+        #expect(run.errorText.contains("trireme: n2: 1 of 3 nodes did not join within 5 s [join-timeout]"))
+        #expect(run.seconds < 40)
+        #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
+    }
+
     @Test func aNodeThatCannotBeReachedIsSaid() throws {
         var broken = Self.systems[0]
         broken.standIn = "echo 'error: executing task of job 88 failed: no suitable queues' >&2; exit 1"

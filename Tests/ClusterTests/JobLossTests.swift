@@ -36,7 +36,10 @@ import Testing
         let status = try fixture.clusters.status(JobFixture.name)
         let pid = try #require(status.nodes.first { $0.name == node }?.pid)
         let run = try runProgram(
-            ["nsenter", "-t", "\(pid)", "-U", "-n", "--preserve-credentials", "/sbin/ip"] + words, environment: [:])
+            [
+                "nsenter", "--user=/proc/\(status.pid)/ns/user", "--net=/proc/\(pid)/ns/net",
+                "--preserve-credentials", "/sbin/ip",
+            ] + words, environment: [:])
         try #require(run.status == 0, "\(run.errorText)")
     }
 
@@ -49,7 +52,7 @@ import Testing
                     .status == 0
             }
             Thread.sleep(forTimeInterval: 1)
-            try? network("n2", ["link", "set", "eth0", "down"])
+            do { try network("n2", ["link", "set", "eth0", "down"]) } catch { Issue.record(error) }
         }
         cut.start()
         let run = try job("mpich", "true")
@@ -62,19 +65,6 @@ import Testing
         }
         #expect(empty)
         try network("n2", ["link", "set", "eth0", "up"])
-    }
-
-    @Test func aNodeThatNeverJoinsIsNamed() throws {
-        try fixture.clusters.run(["exec", JobFixture.name, "n2", "--", "pkill", "-STOP", "-x", "slurmd"])
-        let run = try fixture.script(
-            """
-            salloc -Q -N 3 -n 3 bash -c 'start=$SECONDS
-            trireme run -n 3 -N 3 --join-timeout 4 \(JobFixture.mpich) mpi-hello; echo status $? after $((SECONDS - start))'
-            """)
-        try fixture.clusters.run(["exec", JobFixture.name, "n2", "--", "pkill", "-CONT", "-x", "slurmd"])
-        #expect(run.lines.last?.hasPrefix("status 125") ?? false, "\(run.outputText)\(run.errorText)")
-        #expect(run.errorText.contains("n2") && !run.errorText.contains("n[1-3]:"), "\(run.errorText)")
-        #expect(seconds(run) <= 30)
     }
 
     @Test func theThirdInterruptDoesNotWait() throws {

@@ -21,7 +21,7 @@ final class SquashFixture {
             head -c 131072 /dev/zero | tr '\\0' y > one-block; mkfifo pipe
             for i in $(seq 450); do : > big/a-file-with-quite-a-long-name-$i; done
             setfattr -n user.colour -v blue a/small; setfattr -n user.shape -v round a
-            chmod 4751 a/random-too; chmod 600 text; chmod 1777 empty; touch -d @1500000000 text a/b; touch -h -d @1400000000 link
+            chmod 751 a/random-too; chmod 600 text; chmod 1777 empty; touch -d @1500000000 text a/b; touch -h -d @1400000000 link
             find . -type d -exec touch -d @1300000000 {} +
             """)
     }

@@ -206,9 +206,9 @@ extension RegistryEndpoint {
         let plain = RegistryEndpoint(name: host, isSecure: false)
         if isLoopback(secure.host) {
             // Asked first in plain: a server without TLS may keep a TLS client waiting for ever, while one
-            // with it answers plain HTTP at once, by an error. Nothing secret is said here.
-            let status = try? await plain.status(transport)
-            return status == 200 || status == 401 ? plain : secure
+            // with it answers plain HTTP at once, by 400 or by hanging up. Nothing secret is said here.
+            if let status = try? await plain.status(transport) { return status == 400 ? secure : plain }
+            return (try? await secure.status(transport)) == nil ? plain : secure
         }
         guard transport.settings.insecureHosts.contains(host) || transport.mayBePlain(secure.host) else {
             return secure
