@@ -110,7 +110,7 @@ import Testing
 
     @Test(arguments: [
         ["--memory", "0"], ["--memory", "1m"], ["--memory", "-5g"], ["--memory", "x"], ["--memory", "1.2.3g"],
-        ["--memory", "99999999999999g"], ["--memory", "16777216t"], ["--memory", ""], ["--mem", "1"],
+        ["--memory", "99999999999999g"], ["--memory", "16777216t"], ["--mem", "1"],
         ["--memory-soft", "5k"], ["--cpus", "0"], ["--cpus", "0.001"], ["--cpus", "x"], ["--cpus", "1e3"],
         ["--cpus", "99999999"], ["--cpus", "."], ["--pids-limit", "0"], ["--pids-limit", "-1"],
         ["--pids-limit", "99999999999999999999"], ["--cpuset", ""], ["--cpuset", "3-1"], ["--cpuset", "0-99999"],
