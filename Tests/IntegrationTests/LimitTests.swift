@@ -113,7 +113,7 @@ import Testing
         ["--memory", "99999999999999g"], ["--memory", "16777216t"], ["--mem", "1"],
         ["--memory-soft", "5k"], ["--cpus", "0"], ["--cpus", "0.001"], ["--cpus", "x"], ["--cpus", "1e3"],
         ["--cpus", "99999999"], ["--cpus", "."], ["--pids-limit", "0"], ["--pids-limit", "-1"],
-        ["--pids-limit", "99999999999999999999"], ["--cpuset", ""], ["--cpuset", "3-1"], ["--cpuset", "0-99999"],
+        ["--pids-limit", "99999999999999999999"], ["--cpuset", "3-1"], ["--cpuset", "0-99999"],
         ["--ulimit", "nofile"], ["--ulimit", "colour=1"], ["--ulimit", "nofile=2:1"], ["--ulimit", "nofile=1:2:3"],
         ["--ulimit", "nofile=x"], ["--io-bw", "0"], ["--shm-size", "0"], ["--memory-swap", "1g"],
     ])

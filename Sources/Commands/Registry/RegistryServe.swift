@@ -1,4 +1,5 @@
 import ArgumentParser
+import CLinux
 import ContainerRuntime
 import Diagnostics
 import Glibc
@@ -43,6 +44,8 @@ package struct RegistryServe: ParsableCommand {
         options.isReadOnly = readOnly || !(writable || RegistryServer.isLocal(address))
         options.certificate = tlsCert
         options.key = tlsKey
+        // Whoever starts a server may block signals; it must hear the one that ends it.
+        _ = linux_sigprocmask(SIG_SETMASK, 0, nil)
         // Modes of unpacked layers are the images' own.
         umask(0)
         let server = try RegistryServer(

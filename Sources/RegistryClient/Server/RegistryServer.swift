@@ -69,7 +69,8 @@ package struct RegistryServer: Sendable {
                         if let tls { try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls)) }
                         try channel.pipeline.syncOperations.configureHTTPServerPipeline(withErrorHandling: true)
                         return try NIOAsyncChannel<HTTPServerRequestPart, HTTPServerResponsePart>(
-                            wrappingChannelSynchronously: channel)
+                            wrappingChannelSynchronously: channel,
+                            configuration: .init(isOutboundHalfClosureEnabled: true))
                     }
                 }
             let scheme = tls == nil ? "http" : "https"
@@ -137,7 +138,9 @@ enum RegistryConnection {
                 try await body.skip()
                 try await write(answer, to: head, outbound)
                 guard head.isKeepAlive else {
-                    // Closing now would cut off what is still on its way: the client closes when it has all.
+                    // A full close would cut off what is still on its way. Our half ends behind it, which
+                    // tells clients that wait for our end; then the client's end is awaited.
+                    outbound.finish()
                     while try await body.nextHead() != nil { try await body.skip() }
                     return
                 }
