@@ -162,15 +162,20 @@ package final class MergedTree {
             return (try? image.contents(of: node.path, limit: limit)) ?? nil
         }
         guard let file = open(path) else { return nil }
-        var bytes = [UInt8](repeating: 0, count: limit)
-        var filled = 0
-        while filled < limit {
-            let n = bytes.withUnsafeMutableBytes {
-                pread(file.raw, $0.baseAddress! + filled, limit - filled, filled)
+        // What is read, not what is allowed, is paid for: limits are large, most files small.
+        var facts = stat()
+        let expected = fstat(file.raw, &facts) == 0 ? Int(facts.st_size) + 1 : 0
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(min(limit, expected))
+        while bytes.count < limit {
+            let chunk = min(limit - bytes.count, 256 << 10)
+            let done = bytes.count
+            let more = [UInt8](unsafeUninitializedCapacity: chunk) { buffer, count in
+                count = max(0, pread(file.raw, buffer.baseAddress!, chunk, done))
             }
-            if n <= 0 { break }
-            filled += n
+            if more.isEmpty { break }
+            bytes.append(contentsOf: more)
         }
-        return Array(bytes[..<filled])
+        return bytes
     }
 }
