@@ -63,18 +63,36 @@ import Testing
 }
 
 @Suite struct LineLabelerTests {
+    private func labeled(_ labeler: inout LineLabeler, _ text: String) -> [UInt8] {
+        Array(text.utf8).withUnsafeBytes { labeler.add($0) }
+    }
+
+    /// However the stream is cut into reads, the lines come out the same.
+    @Test(arguments: [1, 2, 3, 7, 4096]) func cutsMakeNoDifference(length: Int) {
+        let lines = (0..<200).map { String(repeating: "z", count: $0 % 90) }
+        let stream = Array((lines.joined(separator: "\n") + "\n").utf8)
+        var labeler = LineLabeler(rank: 12)
+        var result: [UInt8] = []
+        for start in stride(from: 0, to: stream.count, by: length) {
+            result += stream[start..<min(start + length, stream.count)].withUnsafeBytes { labeler.add($0) }
+        }
+        #expect(String(decoding: result, as: UTF8.self) == lines.map { "12: \($0)\n" }.joined())
+        #expect(labeler.finish().isEmpty)
+    }
+
     @Test func labelsWholeLinesOnly() {
         var labeler = LineLabeler(rank: 3)
-        #expect(labeler.add(Array("ab".utf8)).isEmpty)
-        #expect(labeler.add(Array("c\n\nd".utf8)) == Array("3: abc\n3: \n".utf8))
+        #expect(labeled(&labeler, "ab").isEmpty)
+        #expect(labeled(&labeler, "c\n\nd") == Array("3: abc\n3: \n".utf8))
         #expect(labeler.finish() == Array("3: d\n".utf8))
         #expect(labeler.finish().isEmpty)
     }
 
     @Test func endsEndlessLines() {
         var labeler = LineLabeler(rank: 0)
-        let text = labeler.add(repeatElement(UInt8(ascii: "x"), count: LineLabeler.lineLimit + 1))
+        let text = labeled(&labeler, String(repeating: "x", count: LineLabeler.lineLimit + 1))
         #expect(text.count == LineLabeler.lineLimit + 4 && text.last == UInt8(ascii: "\n"))
+        #expect(labeler.finish() == Array("0: x\n".utf8))
     }
 }
 
