@@ -3,7 +3,7 @@
 // disturbs all of them. Prints each one's median and the median of its per-round
 // ratios to the first, which is what to compare.
 //
-//   interleave [--evict LIST] ROUNDS NAME COMMAND [ARG…] -- NAME COMMAND [ARG…] -- …
+//   interleave [--evict LIST] ROUNDS NAME COMMAND [ARG…] +++ NAME COMMAND [ARG…] +++ …
 //
 // --evict: before every run the files named in LIST, one per line, leave the page cache.
 // A NAME that begins with `@` is a server, started once: `interleave serve KEY COMMAND [ARG…]`,
@@ -133,7 +133,7 @@ int main(int argc, char **argv) {
     struct server servers[MAX_COMMANDS];
     for (int i = 2; i < argc && count < MAX_COMMANDS; i++) {
         commands[count++] = argv + i;
-        while (i < argc && strcmp(argv[i], "--") != 0) i++;
+        while (i < argc && strcmp(argv[i], "+++") != 0) i++;
         argv[i] = NULL;
     }
     double *times[MAX_COMMANDS];
