@@ -48,6 +48,7 @@ static double run(const char *name, char **command, int null) {
     if (child == 0) {
         dup2(null, 0);
         dup2(null, 1);
+        dup2(null, 2);
         execv(command[0], command);
         _exit(127);
     }
