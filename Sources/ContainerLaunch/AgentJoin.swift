@@ -6,8 +6,9 @@ import LinuxSystem
 ///
 /// The agent listens on the abstract socket `trireme/KEY`; its side of the connection
 /// names the process (SO_PEERCRED, unix(7)), so no file and no pid can be stale. Only a
-/// process of the caller's own uid is followed.
-func joinAgent(_ key: CString) throws(LaunchFailure) {
+/// process of the caller's own uid is followed. False, with nothing done: limits are to be joined,
+/// which needs Swift's runtime.
+func joinAgent(_ key: CString, _ stage: Launcher.Stage) throws(LaunchFailure) -> Bool {
     let socket = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     guard socket >= 0 else { throw LaunchFailure(.connectToAgent, key) }
     defer { close(socket) }
@@ -29,20 +30,28 @@ func joinAgent(_ key: CString) throws(LaunchFailure) {
     let descriptor = linux_pidfd_open(process, 0)
     guard descriptor >= 0 else { throw LaunchFailure(.joinAgent, key) }
     defer { close(descriptor) }
-    try joinLimits(of: process)
+    if hasLimitsToJoin(process) {
+        if stage == .beforeRuntime { return false }
+        try joinLimits(of: process)
+    }
     try joinContainer(of: descriptor)
+    return true
 }
 
-/// Comes under the limits of the container that `process` made, if it has any: most have none, and
-/// that is seen without `String`.
-private func joinLimits(of process: pid_t) throws(LaunchFailure) {
+/// Whether the container that `process` made has limits that this process is not under: most have none,
+/// and that is seen without `String`.
+private func hasLimitsToJoin(_ process: pid_t) -> Bool {
     var path = ByteBuffer(capacity: 64)
     path.append("/proc/")
     path.append(decimal: UInt64(process))
     path.append("/cgroup")
-    guard let theirs = smallFile(path.cString), strstr(theirs, c("/trireme-")) != nil else { return }
+    guard let theirs = smallFile(path.cString), strstr(theirs, c("/trireme-")) != nil else { return false }
     // Where both are in the same groups already, the name is somebody else's.
-    if let own = smallFile(c("/proc/self/cgroup")), strcmp(own, theirs) == 0 { return }
+    if let own = smallFile(c("/proc/self/cgroup")), strcmp(own, theirs) == 0 { return false }
+    return true
+}
+
+private func joinLimits(of process: pid_t) throws(LaunchFailure) {
     do throws(SyscallError) { try ControlGroup.join(of: process) } catch {
         throw LaunchFailure(
             .applyLimits, "the job's limits", detail: c("this rank cannot enter the container's control group"),

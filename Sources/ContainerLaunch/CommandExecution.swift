@@ -23,11 +23,20 @@ struct CommandExecution {
             }
             return LaunchFailure(.execute, name, detail: whyNot(name, code), errno: code)
         }
-        var refusal: LaunchFailure?
         eachCandidate(name, in: search) { candidate in
             execve(candidate, arguments, environment.entries)
+        }
+        return refusal(of: name, in: search)
+    }
+
+    /// Why no candidate was executed: asked again, one by one, now that time matters no more.
+    private func refusal(of name: CString, in search: CString) -> LaunchFailure {
+        var refusal: LaunchFailure?
+        eachCandidate(name, in: search) { candidate in
+            guard refusal == nil else { return }
+            execve(candidate, arguments, environment.entries)
             let code = errno
-            if refusal == nil, code != ENOENT && code != ENOTDIR || access(candidate, F_OK) == 0 {
+            if code != ENOENT && code != ENOTDIR || access(candidate, F_OK) == 0 {
                 let kept = copied(UnsafeRawBufferPointer(start: candidate, count: strlen(candidate)))
                 refusal = LaunchFailure(.execute, kept, detail: whyNot(kept, code), errno: code)
             }

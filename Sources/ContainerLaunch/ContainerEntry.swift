@@ -5,7 +5,8 @@ import LinuxSystem
 
 /// What the command line asks of one container, on top of its plan.
 struct LaunchRequest {
-    var options: LaunchPlan.Options = []
+    /// Not `[]`, which is generic (see `LaunchPlan.Options`).
+    var options = LaunchPlan.Options(rawValue: 0)
     /// `SRC[:DST[:ro]]`, NULL-terminated.
     var binds: CStringVector
     /// `K=V` or `K`, NULL-terminated.
@@ -30,7 +31,7 @@ struct PlanFacts {
     /// The single file that holds the image.
     var imageFile: CString?
     var preparedForUID: UInt32?
-    var options: LaunchPlan.Options = []
+    var options = LaunchPlan.Options(rawValue: 0)
     /// At most; a plan's bind may hold several.
     var mountCount = 0
     var overlay: CString?
@@ -142,6 +143,12 @@ struct ContainerEntry {
             stopSignal: facts.stopSignalNumber.map { Int32(bitPattern: $0) } ?? SIGTERM,
             ownsTerminal: options.contains(.ownTerminal), passesInput: isatty(0) == 1,
             filters: filtersCalls, image: facts.imageName ?? c(""))
+    }
+
+    /// Whether a step is not written on C strings alone: limits, single files, keepers, mapped ids.
+    var needsRuntime: Bool {
+        facts.hasLimits || facts.imageFile != nil || facts.unshare != 0 || facts.uidMap != nil
+            || facts.timeout != nil || options.contains(.ownTerminal)
     }
 
     var filtersCalls: Bool { !options.contains(.withoutFilter) }

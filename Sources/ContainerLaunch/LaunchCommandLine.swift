@@ -147,7 +147,7 @@ struct LaunchCommandLine {
     }
 
     private mutating func set(_ option: LaunchPlan.Options) -> Bool {
-        request.options.insert(option)
+        request.options = request.options.union(option)
         return true
     }
 

@@ -115,6 +115,12 @@ package struct LaunchPlan: Equatable, Sendable {
     package struct Options: OptionSet, Sendable {
         package let rawValue: UInt32
         package init(rawValue: UInt32) { self.rawValue = rawValue }
+
+        // The library's own are generic: called from another module they touch thirty pages of the runtime,
+        // a tenth of a launch.
+        package func contains(_ member: Options) -> Bool { rawValue & member.rawValue == member.rawValue }
+        package func union(_ other: Options) -> Options { Options(rawValue: rawValue | other.rawValue) }
+
         /// A tmpfs upper layer that can be written to and vanishes with the container.
         package static let writable = Options(rawValue: 1)
         /// Nothing of the caller's environment is passed on.

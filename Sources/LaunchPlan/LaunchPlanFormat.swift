@@ -55,6 +55,9 @@ package enum LaunchPlanTag: UInt16, CaseIterable {
     case grace = 34  // u32, milliseconds
     case stopSignalNumber = 35  // u32
 
+    /// Not the library's for raw values, which is generic and costs a launch what `LaunchPlan.Options` says.
+    package static func == (a: LaunchPlanTag, b: LaunchPlanTag) -> Bool { a.rawValue == b.rawValue }
+
     package var isNumber: Bool {
         switch self {
         case .userID, .groupID, .preparedForUID, .options, .mountFlags, .unshare, .keptDescriptors,

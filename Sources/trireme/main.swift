@@ -1,4 +1,5 @@
 import ContainerLaunch
 import Glibc
 
-exit(Launcher.run(count: Int(CommandLine.argc), arguments: CommandLine.unsafeArgv))
+// What `launchEarly` left: the launches that need Swift's runtime.
+exit(Launcher.run(count: Int(CommandLine.argc), arguments: CommandLine.unsafeArgv, stage: .complete) ?? 125)
