@@ -186,7 +186,6 @@ static int rank(const char *directory, int number, int count) {
     fclose(file);
     rename(hidden, path);
     for (int there = 0, waited = 0; there < count && waited < 6000; waited++) {
-        there = 0;
         while (there < count && (snprintf(path, sizeof path, "%s/%d", directory, there), access(path, F_OK) == 0)) there++;
         if (there < count) usleep(10000);
         alone = there < count;
