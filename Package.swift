@@ -129,6 +129,7 @@ let package = Package(
         tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan"]),
         tests("IntegrationTests", ["LaunchPlan", "LinuxSystem"]),
         tests("EscapeTests", ["LaunchPlan"]),  // attempts to get out of a container
+        tests("PeerReferenceTests", []),  // the same cases by other tools, then by ours
         tests("OCIModelTests", ["OCIModel"]),
         tests("JobModelTests", ["JobModel"]),
         tests("ResourceManagersTests", ["ResourceManagers", "JobModel", "Diagnostics"]),

@@ -100,10 +100,13 @@ struct ContainerEntry {
         var limits = self.limits
         let identity = Identity()
         let directory = isIsolated ? nil : currentDirectory()
+        let orders = namespaces & CloneFlags.newPID != 0 ? keeperOrders : nil
+        let terminal = orders.map { CallerTerminal(isGuarded: $0.ownsTerminal && $0.passesInput) }
         var mounts = try MountList(self, identity: identity, directory: directory)
         if try !joinHolder(identity) { try makeNamespaces(identity) }
         try furnishNamespaces()
-        let first = namespaces & CloneFlags.newPID != 0 ? try ContainerInit.enterProcessNamespace(keeperOrders) : nil
+        var first: ContainerInit?
+        if let orders, let terminal { first = try ContainerInit.enterProcessNamespace(orders, terminal) }
         try mounts.openSources()
         limits?.openViews()
         try placeImage()

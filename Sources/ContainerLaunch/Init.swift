@@ -34,12 +34,13 @@ struct ContainerInit {
 
     /// Forks it; returns only there. The caller stays outside as the keeper and ends with the
     /// container's status.
-    static func enterProcessNamespace(_ orders: KeeperOrders) throws(LaunchFailure) -> ContainerInit {
+    static func enterProcessNamespace(
+        _ orders: KeeperOrders, _ caller: CallerTerminal
+    ) throws(LaunchFailure) -> ContainerInit {
         var ends: [Int32] = [-1, -1]
         guard socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
             throw LaunchFailure(.createNamespaces, "socketpair")
         }
-        let caller = CallerTerminal()
         let before = blockSignals()
         let child = linux_fork()
         guard child >= 0 else { throw LaunchFailure(.createNamespaces, "fork") }
@@ -49,6 +50,7 @@ struct ContainerInit {
             try keeper.keep()
         }
         close(ends[0])
+        if let guardian = caller.guardian { close(guardian.life) }
         _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(SIGKILL), 0, 0, 0)
         // The parent may have died before that: then its end of the channel is closed.
         var state = pollfd(fd: ends[1], events: Int16(POLLIN), revents: 0)
@@ -132,7 +134,7 @@ private struct Keeper {
     let child: pid_t
     let channel: Int32
     let orders: KeeperOrders
-    var terminal: CallerTerminal
+    let terminal: CallerTerminal
     /// The master side of the application's terminal, -1 before it came.
     private var master: Int32 = -1
     private var applicationStatus: Int32?
@@ -182,12 +184,13 @@ private struct Keeper {
     /// Whoever waits for the end of the application's output must not wait for this process:
     /// only standard error stays, when there may be something to say, and a terminal that is relayed.
     private func closeOthers(_ signals: Int32) {
-        let last = max(signals, max(channel, terminal.descriptor))
+        let life = terminal.guardian?.life ?? -1
+        let last = max(max(signals, life), max(channel, terminal.descriptor))
         var descriptor: Int32 = orders.ownsTerminal ? 3 : 0
         while descriptor <= last {
             let isKept =
                 descriptor == signals || descriptor == channel || descriptor == terminal.descriptor
-                || descriptor == 2 && orders.timeout != nil
+                || descriptor == life || descriptor == 2 && orders.timeout != nil
             if !isKept { close(descriptor) }
             descriptor += 1
         }
@@ -262,6 +265,7 @@ private struct Keeper {
     private mutating func end(_ status: Int32) -> Never {
         if master >= 0 { relay.drain(master) }
         terminal.restore()
+        terminal.guardian?.dismiss()
         if isTimedOut {
             LaunchDiagnosis.sayTimedOut(orders.image, milliseconds: orders.timeout ?? 0)
             _exit(124)

@@ -37,17 +37,22 @@ extension MountRequest {
         return true
     }
 
-    /// What a user brings in gains nobody a privilege: set-id bits and, outside of /dev, device
-    /// nodes mean nothing there. What the source's mounts already forbid stays forbidden.
+    /// What a user brings in, and the caller's own directories, gain nobody a privilege: set-id bits and,
+    /// outside of /dev, device nodes mean nothing there. What the source's mounts already forbid stays forbidden.
     private var attributes: UInt64 {
         var attributes: UInt64 = 0
-        if origin == .user {
+        // The kernel's own file systems have no such files, and a single file is no directory to find one in.
+        if origin == .user || origin == .standard && isDirectory && !isKernels {
             attributes |= MountAttribute.noSetuid
             if !isInside(source, c("/dev")) { attributes |= MountAttribute.noDevices }
         }
         if isReadOnly { attributes |= MountAttribute.readOnly }
         if isNotExecutable { attributes |= MountAttribute.noExec }
         return attributes
+    }
+
+    private var isKernels: Bool {
+        isInside(source, c("/proc")) || isInside(source, c("/sys")) || isInside(source, c("/dev"))
     }
 
     /// An empty tmpfs with the options in `source`.

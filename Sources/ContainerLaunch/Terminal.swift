@@ -7,10 +7,12 @@ struct CallerTerminal {
     /// The controlling terminal, -1 when there is none or another job has it.
     let descriptor: Int32
     private var modes = termios()
-    private var isRaw = false
+    /// Gives it back when this process cannot.
+    private(set) var guardian: TerminalGuard?
 
     /// Notes the terminal's modes when this process group has the terminal.
-    init() {
+    /// - Parameter isGuarded: it will be made raw. Call this before the namespaces are made.
+    init(isGuarded: Bool) {
         let terminal = open(c("/dev/tty"), O_RDWR | O_CLOEXEC | O_NOCTTY)
         guard terminal >= 0 else {
             descriptor = -1
@@ -22,25 +24,43 @@ struct CallerTerminal {
             return
         }
         descriptor = terminal
+        if isGuarded { guardian = TerminalGuard.stand(self) }
     }
 
     /// Every byte goes to the container's terminal as it was typed (termios(3), cfmakeraw).
-    mutating func makeRaw(_ passesInput: Bool) {
+    func makeRaw(_ passesInput: Bool) {
         guard descriptor >= 0, passesInput else { return }
+        var raw = rawModes
+        tcsetattr(descriptor, TCSADRAIN, &raw)
+    }
+
+    private var rawModes: termios {
         var raw = modes
         cfmakeraw(&raw)
-        tcsetattr(descriptor, TCSADRAIN, &raw)
-        isRaw = true
+        return raw
     }
 
     /// Gives the terminal back as it was found: modes, and the foreground to this process group
     /// (an application killed halfway restores neither).
-    mutating func restore() {
+    func restore() {
         guard descriptor >= 0 else { return }
+        var modes = self.modes
         // SIGTTOU is blocked here: without that a background process would stop.
         tcsetpgrp(descriptor, getpgrp())
         tcsetattr(descriptor, TCSADRAIN, &modes)
-        isRaw = false
+    }
+
+    /// Restores the modes when they are still those of `makeRaw`: a shell that noticed the end first
+    /// may have set its own. The foreground is the shell's to take back.
+    func restoreIfRaw(through terminal: Int32) {
+        var now = termios()
+        let raw = rawModes
+        guard tcgetattr(terminal, &now) == 0, now.c_lflag == raw.c_lflag, now.c_iflag == raw.c_iflag,
+            now.c_oflag == raw.c_oflag, now.c_cflag == raw.c_cflag
+        else { return }
+        var modes = self.modes
+        // Output of a container that is gone must not hold this up.
+        tcsetattr(terminal, TCSANOW, &modes)
     }
 }
 

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -71,7 +72,7 @@ static int listenAs(const char *key) {
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     int n = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "trireme/%s", key);
     if (bind(fd, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) != 0 ||
-        listen(fd, 16) != 0)
+        listen(fd, 4096) != 0)
         return perror("listen"), 1;
     puts("listening");
     fflush(stdout);
@@ -145,6 +146,68 @@ static void linger(void) {
     for (;;) pause();
 }
 
+// What can be done with each path: absent, its type and size at most 1, and whether it can be written.
+static int facts(char **paths) {
+    for (; *paths; paths++) {
+        struct stat status;
+        char byte;
+        if (lstat(*paths, &status)) {
+            printf("%s: absent\n", *paths);
+            continue;
+        }
+        int fd = open(*paths, O_RDONLY | O_NONBLOCK);
+        DIR *directory = fd >= 0 && S_ISDIR(status.st_mode) ? fdopendir(fd) : NULL;
+        int entries = 0;
+        while (directory && entries < 3 && readdir(directory)) entries++;
+        ssize_t read_ = fd < 0 || directory ? 0 : read(fd, &byte, 1);
+        int out = S_ISDIR(status.st_mode) ? -1 : open(*paths, O_WRONLY | O_NONBLOCK);
+        printf("%s: %s%s\n", *paths, entries > 2 || read_ > 0 ? "told" : "silent", 
+               out < 0 ? "" : status.st_rdev == makedev(1, 3) ? " null" : " writable");
+        if (out >= 0) close(out);
+        if (directory) closedir(directory);
+        else if (fd >= 0) close(fd);
+    }
+    return 0;
+}
+
+// One of `count` ranks that meet in `directory`: each tells where its memory is, waits for all, reads the next one's.
+static volatile long cookie;
+static int rank(const char *directory, int number, int count) {
+    char path[4096], hidden[4096], user[64] = "", mount[64] = "";
+    int alone = 0;
+    cookie = 1000 + number;
+    if (readlink("/proc/self/ns/user", user, 63) < 0 || readlink("/proc/self/ns/mnt", mount, 63) < 0) return 1;
+    prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+    snprintf(hidden, sizeof hidden, "%s/.%d", directory, number);
+    snprintf(path, sizeof path, "%s/%d", directory, number);
+    FILE *file = fopen(hidden, "w");
+    if (!file) return perror(hidden), 1;
+    fprintf(file, "%d %p", getpid(), (void *)&cookie);
+    fclose(file);
+    rename(hidden, path);
+    for (int there = 0, waited = 0; there < count && waited < 6000; waited++) {
+        while (there < count && (snprintf(path, sizeof path, "%s/%d", directory, there), access(path, F_OK) == 0)) there++;
+        if (there < count) usleep(10000);
+        alone = there < count;
+    }
+    snprintf(path, sizeof path, "%s/%d", directory, (number + 1) % count);
+    file = fopen(path, "r");
+    int other = 0;
+    void *address = NULL;
+    if (alone || !file || fscanf(file, "%d %p", &other, &address) != 2) return puts("alone"), 1;
+    long theirs = 0;
+    struct iovec here = {&theirs, sizeof theirs}, there = {address, sizeof theirs};
+    ssize_t n = process_vm_readv(other, &here, 1, &there, 1, 0);
+    printf("%s %s %s\n", user, mount, n < 0 ? strerrorname_np(errno) : theirs == 1000 + (number + 1) % count ? "read" : "wrong");
+    fflush(stdout);
+    // Nobody ends before the reader of its memory is through.
+    snprintf(path, sizeof path, "%s/done-%d", directory, number);
+    fclose(fopen(path, "w"));
+    snprintf(path, sizeof path, "%s/done-%d", directory, (number + count - 1) % count);
+    for (int waited = 0; access(path, F_OK) && waited < 6000; waited++) usleep(10000);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     const char *verb = argc > 1 ? argv[1] : "argv", *what = argc > 2 ? argv[2] : "";
     setvbuf(stdout, NULL, _IOFBF, 65536);
@@ -216,6 +279,10 @@ int main(int argc, char **argv) {
     } else if (!strcmp(verb, "stop")) {
         raise(SIGSTOP);
         puts("went on");
+    } else if (!strcmp(verb, "facts")) {
+        return facts(argv + 2);
+    } else if (!strcmp(verb, "rank")) {
+        return argc < 5 ? 2 : rank(what, atoi(argv[3]), atoi(argv[4]));
     } else if (!strcmp(verb, "listen")) {
         return listenAs(what);
     } else {
