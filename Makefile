@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 PREFIX ?= /usr/local
-PROGRAMS := trireme trireme-cli trireme-agent trireme-mount
+PROGRAMS := trireme trireme-cli trireme-agent trireme-mount trireme-pmix
 BIN := $(CURDIR)/.build/bin
 IMAGES := $(CURDIR)/.try/images
 # Fully static: one file runs in any image and on any distribution.
@@ -27,6 +27,7 @@ build: ## the programs, static, in .build/bin
 	swift build $(STATIC) --product trireme-agent
 	swift build $(STATIC) --product trireme-mount
 	@mkdir -p $(BIN)
+	Scripts/build-pmix .build/release/trireme-pmix
 	@for program in $(PROGRAMS); do install -m 755 .build/release/$$program $(BIN)/.$$program.new; mv $(BIN)/.$$program.new $(BIN)/$$program; done
 
 images: ## the images of Recipes/, in .try/images

@@ -26,17 +26,29 @@ import Testing
         #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
     }
 
-    /// No launcher in the image, no PMI of the batch system: the agents start the ranks and serve them PMI.
-    @Test func agentsServePMIThemselves() throws {
-        for _ in 0..<3 {
-            let run = try fixture.run(["-n", "6", "-N", "3", "--launcher", "direct", JobFixture.mpich, "mpi-hello"])
+    /// No launcher in the image, none of the batch system: the agents start the ranks and serve them PMI,
+    /// or PMIx through the image's own libpmix.
+    @Test(arguments: [JobFixture.openMPI, JobFixture.mpich], ["node", "rank"])
+    func agentsServeProcessManagementThemselves(_ image: String, _ model: String) throws {
+        for _ in 0..<2 {
+            let run = try fixture.run(
+                ["-n", "6", "-N", "3", "--launcher", "direct", "--model", model, image, "mpi-hello"])
             #expect(run.status == 0 && places(run) == expected, "\(run.outputText)\(run.errorText)")
+            #expect(run.lines.allSatisfy { $0.hasSuffix("sum 15") })
             #expect(run.errorText.isEmpty)
         }
-        // OpenMPI would start six jobs of one rank each.
-        let refused = try fixture.run(["-n", "6", "--launcher", "direct", JobFixture.openMPI, "mpi-hello"])
-        #expect(refused.status == 125 && refused.errorText.contains("mpi-mismatch"))
+        let aborted = try fixture.run(
+            ["-n", "4", "-N", "2", "--launcher", "direct", "--model", model, image, "mpi-hello", "--abort", "7@2"])
+        #expect(aborted.status == 7 && aborted.errorText.contains("rank 2 on n2 exited 7"), "\(aborted.errorText)")
         #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
+    }
+
+    /// A program of MPI whose ranks never found each other: what would pass for success is said.
+    @Test func ranksThatNeverMetAreNoticed() throws {
+        let run = try fixture.run(["-n", "2", "--launcher", "direct", JobFixture.openMPI, "ompi_info", "--version"])
+        #expect(run.status == 0 && run.errorText.contains("2 ranks never met"), "\(run.outputText)\(run.errorText)")
+        let fine = try fixture.run(["-n", "2", "--launcher", "direct", JobFixture.openMPI, "hostname"])
+        #expect(fine.status == 0 && fine.errorText.isEmpty, "\(fine.errorText)")
     }
 
     @Test func labelsStreamsAndVariables() throws {

@@ -12,7 +12,8 @@ import Testing
     static let messages: [WireMessage] = [
         .hello(node: "n1", index: -1), .job(assignment), .ready, .failed(step: "mount", errno: 1, subject: "/x"),
         .launch(
-            channel: 9, Launch(arguments: [[0xFF], []], environment: [], rank: 3, takesInput: true, speaksPMI: true)),
+            channel: 9,
+            Launch(arguments: [[0xFF], []], environment: [], rank: 3, takesInput: true, wireUp: .pmix(library: "/l"))),
         .launched(channel: 9, pid: 77), .refused(channel: 1, errno: 2, subject: "x"),
         .output(channel: 4, stream: 2, bytes: [10]), .exited(channel: 1, .exited(255)),
         .exited(channel: 1, .signaled(9)), .input(channel: 0, bytes: []), .consumed(channel: 0, count: 65536),
@@ -20,7 +21,8 @@ import Testing
         .rankJoining(rank: 5), .node(environment: [[1]], size: 6), .rankOutput(rank: 1, stream: 1, bytes: [1]),
         .rankStarted(rank: 1, size: 2, pid: 3), .rankExited(rank: 1, .exited(0)),
         .rankRefused(rank: 1, errno: 2, reason: "r"), .signal(10), .stop(graceMilliseconds: 0), .empty(unkillable: 1),
-        .ping, .pong, .release, .fence([[1], []]), .fenceDone([]),
+        .ping, .pong, .release, .fence([[1], []]), .fenceDone([]), .modexWanted(ticket: 3, rank: 1),
+        .modex(ticket: 3, status: -46, bytes: [1]),
     ]
 
     @Test(arguments: messages) func everyMessageComesBack(_ message: WireMessage) throws {

@@ -39,7 +39,7 @@ extension JobLeader {
 
     private func begin() {
         switch rankStart {
-        case .direct(let speaksPMI):
+        case .direct(let wireUp, _):
             for rank in 0..<job.map.size {
                 guard let place = job.map.place(of: rank) else { continue }
                 let environment = [
@@ -51,7 +51,7 @@ extension JobLeader {
                 launch(
                     Launch(
                         arguments: job.command, environment: environment, rank: rank, takesInput: rank == 0,
-                        speaksPMI: speaksPMI),
+                        wireUp: wireUp),
                     on: place.node)
             }
         case .launcher(let arguments, let environment):
@@ -91,6 +91,10 @@ extension JobLeader {
         case .rankRefused(let rank, let errno, let reason): refuse(rank, node, errno, reason, now)
         case .rankOutput(_, let stream, let bytes): streams.add(stream, bytes)
         case .fence(let entries): fence(node, entries)
+        case .modexWanted(let ticket, let rank): modexWanted(node, ticket, rank)
+        case .modex(let ticket, let status, let bytes):
+            guard let asker = modexes.removeValue(forKey: ticket) else { return }
+            agents[asker.node]?.connection.send(.modex(ticket: asker.ticket, status: status, bytes: bytes))
         case .output(let channel, let stream, let bytes): output(channel, stream, bytes)
         case .consumed(_, let count): streams.inputTaken(count)
         case .exited(let channel, let status): exited(channel, status, now)
@@ -107,7 +111,19 @@ extension JobLeader {
         guard fences.count == job.map.nodes.count else { return }
         let all = fences.sorted { $0.key < $1.key }.flatMap { $0.value }
         fences = [:]
+        haveMet = true
         sendToAll(.fenceDone(all))
+    }
+
+    /// Passes a rank's question on to the node of the rank it is about, under a ticket of our own.
+    private func modexWanted(_ node: Int, _ ticket: Int, _ rank: Int) {
+        guard let place = job.map.place(of: rank), let agent = agents[place.node] else {
+            agents[node]?.connection.send(.modex(ticket: ticket, status: -1, bytes: []))
+            return
+        }
+        lastModex = (lastModex + 1) & 0x7FFF_FFFF
+        modexes[lastModex] = (node, ticket)
+        agent.connection.send(.modexWanted(ticket: lastModex, rank: rank))
     }
 
     private func failure(_ node: Int, _ step: String, _ errno: Int, _ subject: String) -> Diagnostic {
@@ -121,12 +137,14 @@ extension JobLeader {
     private func refuse(_ rank: Int, _ node: Int, _ errno: Int, _ reason: String, _ now: Int) {
         let subject = "rank \(rank) on \(machine.nodeName(node))"
         if errno == 0 {
+            let protocols = "the launcher and the MPI of \(container.image.name) do not speak the same protocol"
             let diagnostic = Diagnostic(
-                DiagnosticCode("mpi-mismatch"), subject,
-                reasons: [
-                    reason, "the launcher and the MPI of \(container.image.name) do not speak the same protocol",
-                ],
-                remedies: ["--model node uses the image's own launcher"])
+                DiagnosticCode("mpi-mismatch"), subject, reasons: [reason] + (rankStart.hasLauncher ? [protocols] : []),
+                remedies: [
+                    rankStart.hasLauncher
+                        ? "--model node uses the image's own launcher"
+                        : "--launcher mpirun uses the image's own launcher"
+                ])
             act(machine.handle(.rankRefused(rank: rank, code: ExitCode.ownFailure, diagnostic), now: now))
         } else {
             let (code, diagnostic) = notStarted(subject, errno, reason)

@@ -38,6 +38,11 @@ final class JobLeader {
     var step: HelperProcess?
     /// The nodes whose ranks wait in the present PMI barrier, and the keys they bring.
     var fences: [Int: [[UInt8]]] = [:]
+    /// All ranks met at least once.
+    var haveMet = false
+    /// Questions of PMIx servers to others, by the ticket given here: who asked, and under what ticket.
+    var modexes: [Int: (node: Int, ticket: Int)] = [:]
+    var lastModex = 0
     private var nextPing = 0
     /// When the user is next told which nodes are awaited.
     private var nextWaitNote = MonotonicTime.now() + 3_000
@@ -331,7 +336,14 @@ final class JobLeader {
         fanOut?.awaitEnd(milliseconds: 2000)
     }
 
-    func finish(_ code: Int32) { exitCode = code }
+    func finish(_ code: Int32) {
+        if code == 0, case .direct(_, isMPI: true) = rankStart, !haveMet, job.map.size > 1 {
+            note(
+                "the \(job.map.size) ranks never met: each that called MPI_Init ran as a job of its own "
+                    + "(trireme explain mpi-mismatch)")
+        }
+        exitCode = code
+    }
     func noteMissing() {
         let missing = machine.missingNodes
         note("waiting for \(missing.count) of \(job.map.nodes.count) nodes: \(HostList(missing))")

@@ -10,8 +10,8 @@ import ResourceManagers
 
 /// How the ranks of a job are started: by the agents, by the image's own MPI launcher, or by Slurm.
 enum RankStart {
-    /// Each rank by its node's agent, which serves PMI to those that speak it.
-    case direct(speaksPMI: Bool)
+    /// Each rank by its node's agent, which serves it PMI or PMIx. `isMPI`: it is certain to use one of them.
+    case direct(WireUp, isMPI: Bool)
     /// One launcher in the first node's container, which reaches the others through the agents.
     case launcher(arguments: [[UInt8]], environment: [[UInt8]])
     /// A Slurm step whose tasks join the nodes' containers.
@@ -41,7 +41,7 @@ struct MPILaunch {
                     DiagnosticCode("mpi-mismatch"), container.image.name, reasons: ["the image has no MPI"],
                     remedies: ["--launcher direct"])
             }
-            return .direct(speaksPMI: true)
+            return .direct(.pmi, isMPI: false)
         }
         guard let launcher = detected.installation.launcher else {
             throw Diagnostic(
@@ -67,7 +67,7 @@ struct MPILaunch {
     }
 
     /// The agents start the ranks. MPICH and its kin find each other by the PMI the agents serve; OpenMPI
-    /// speaks PMIx alone, and would start every rank as a job of its own, without a word.
+    /// speaks PMIx alone, and without it would start every rank as a job of its own, without a word.
     private func direct() throws(Diagnostic) -> RankStart {
         let command = String(decoding: job.command.first ?? [], as: UTF8.self)
         let linked: DetectedMPI?
@@ -76,15 +76,30 @@ struct MPILaunch {
         } catch {
             throw Diagnostic(DiagnosticCode("store-unusable"), container.image.name, reasons: [error.sentence])
         }
-        if case .openMPI = linked?.flavour, job.map.size > 1 {
+        guard case .openMPI = linked?.flavour, let linked, job.map.size > 1 else {
+            return .direct(.pmi, isMPI: linked != nil)
+        }
+        guard let library = try pmixLibrary(beside: linked.installation.library) else {
             throw Diagnostic(
                 DiagnosticCode("mpi-mismatch"), "--launcher direct",
-                reasons: ["\(command) uses Open MPI, which would start every rank as a job of its own"],
+                reasons: [
+                    "\(command) uses Open MPI, which needs PMIx, and \(container.image.name) has no libpmix.so.2 to serve it with",
+                    "every rank would start as a job of its own",
+                ],
                 remedies: [
                     "--launcher mpirun uses the image's own launcher", "--model rank lets Slurm start the ranks",
                 ])
         }
-        return .direct(speaksPMI: true)
+        return .direct(.pmix(library: library), isMPI: true)
+    }
+
+    /// The image's libpmix: of the MPI's own directory (Open MPI 5 brings one), else of the system's.
+    private func pmixLibrary(beside library: String) throws(Diagnostic) -> String? {
+        do throws(SyscallError) {
+            return try MPIDetection.library("libpmix.so.2", beside: library, image: container.image)
+        } catch {
+            throw Diagnostic(DiagnosticCode("store-unusable"), container.image.name, reasons: [error.sentence])
+        }
     }
 
     private var hosts: String { job.map.nodes.map { "\($0.name):\($0.tasks)" }.joined(separator: ",") }

@@ -107,6 +107,15 @@ package enum MPIDetection {
         return names.contains { $0.hasPrefix("libopen-rte.so.") } ? 4 : 5
     }
 
+    /// Where `image` has the library `name`: in the directory of `library`, else where libraries are.
+    package static func library(_ name: String, beside library: String, image: StoredImage) throws(SyscallError)
+        -> String?
+    {
+        let tree = try image.tree()
+        let own = library.lastIndex(of: "/").map { String(library[..<$0]) } ?? ""
+        return ([own] + libraryDirectories).map { "\($0)/\(name)" }.first { tree.find($0)?.isFile == true }
+    }
+
     // MARK: A command
 
     private enum Limit {

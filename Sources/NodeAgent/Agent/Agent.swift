@@ -25,6 +25,8 @@ package final class Agent {
     let rankInput = InputPipe()
     /// Serves PMI to ranks this agent starts itself.
     var management: RankManagement?
+    /// Serves them PMIx.
+    var pmix: PMIxManagement?
     private var ending: Ending?
     /// The container's own, when it has limits that need one, and the kills that were reported.
     private var controlGroup: ControlGroup?
@@ -71,6 +73,7 @@ package final class Agent {
         case output(UInt32, OutputPipe)
         case rankOutput(RankOutput)
         case management(rank: Int)
+        case pmix, pmixComplaints
     }
 
     /// Runs until nothing of the job is left here.
@@ -116,6 +119,8 @@ package final class Agent {
         for (rank, line) in management?.lines ?? [:] where line.descriptor >= 0 {
             watch(line.descriptor, POLLIN, .management(rank: rank))
         }
+        if let pmix, pmix.socket >= 0 { watch(pmix.socket, POLLIN, .pmix) }
+        if let pmix, pmix.complaints >= 0 { watch(pmix.complaints, POLLIN, .pmixComplaints) }
         if !leader.isCongested { for output in rankOutputs { watch(output.pipe.raw, POLLIN, .rankOutput(output)) } }
         return (slots, sources)
     }
@@ -137,6 +142,8 @@ package final class Agent {
         case .output(let channel, let pipe): if let process = processes[channel] { forward(pipe, of: process) }
         case .rankOutput(let output): forward(output)
         case .management(let rank): fence(management?.read(rank))
+        case .pmix: hearPMIx()
+        case .pmixComplaints: pmix?.readComplaints()
         }
     }
 
@@ -215,7 +222,14 @@ package final class Agent {
                 .refused(channel: 0, errno: errno, subject: subject))
         case .signal(let number): for pid in ranks.values { kill(-pid, Int32(number)) }
         case .stop(let grace): stop(graceMilliseconds: grace)
-        case .fenceDone(let entries): fence(management?.fenceDone(KeySpace.Entry.paired(entries)))
+        case .fenceDone(let entries):
+            if let pmix {
+                pmix.fenceDone(entries)
+            } else {
+                fence(management?.fenceDone(KeySpace.Entry.paired(entries)))
+            }
+        case .modexWanted(let ticket, let rank): pmix?.wanted(ticket: ticket, rank: rank)
+        case .modex(let ticket, let status, let bytes): pmix?.modex(ticket: ticket, status: status, bytes: bytes)
         case .ping: leader.send(.pong)
         default: break
         }
@@ -245,14 +259,16 @@ package final class Agent {
 
     // MARK: Processes
 
-    private func start(_ channel: UInt32, _ launch: Launch) {
+    func start(_ channel: UInt32, _ launch: Launch) {
         guard ending == nil else {
             leader.send(.refused(channel: channel, errno: Int(ECANCELED), subject: "the job is ending"))
             return
         }
+        guard prepareWireUp(channel, launch) else { return }
         var launch = launch
         var managementEnd: Int32 = -1
-        if launch.speaksPMI, launch.rank >= 0, let job {
+        if let pmix, launch.rank >= 0 { launch.environment += pmix.environment(of: launch.rank) }
+        if launch.wireUp == .pmi, launch.rank >= 0, let job {
             if management == nil { management = RankManagement(job) }
             if let opened = management?.open(launch.rank, job) {
                 managementEnd = opened.end

@@ -79,9 +79,18 @@ enum ContainerPreparation {
             }
             plan.mounts.append(
                 LaunchPlan.Mount(source: programPath(), destination: directory + "/agent", isReadOnly: true))
+            plan.mounts.append(
+                LaunchPlan.Mount(
+                    source: pmixServerPath(), destination: PMIxManagement.program, isReadOnly: true, isOptional: true))
             plan.files.append(LaunchPlan.File(destination: "/etc/hosts", content: hosts(job)))
             return try plan.encoded()
         } catch { throw AgentFailure(step: "plan", errno: 0, subject: "\(error)") }
+    }
+
+    /// Installed beside the agent.
+    private static func pmixServerPath() -> String {
+        let agent = programPath()
+        return String(agent[..<(agent.lastIndex(of: "/") ?? agent.startIndex)]) + "/trireme-pmix"
     }
 
     private static func programPath() -> String {

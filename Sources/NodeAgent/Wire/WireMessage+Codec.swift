@@ -29,6 +29,8 @@ private enum Kind {
     static let rankOutput: UInt16 = 25
     static let fence: UInt16 = 26
     static let fenceDone: UInt16 = 27
+    static let modexWanted: UInt16 = 28
+    static let modex: UInt16 = 29
 }
 
 extension WireMessage {
@@ -56,7 +58,8 @@ extension WireMessage {
             w.put(launch.environment)
             w.put(launch.rank)
             w.put(launch.takesInput ? 1 : 0)
-            w.put(launch.speaksPMI ? 1 : 0)
+            w.put(launch.wireUp.number)
+            w.put(launch.wireUp.library)
             return made(Kind.launch, channel)
         case .launched(let channel, let pid):
             w.put(pid)
@@ -130,6 +133,15 @@ extension WireMessage {
         case .fenceDone(let entries):
             w.put(entries)
             return made(Kind.fenceDone)
+        case .modexWanted(let ticket, let rank):
+            w.put(ticket)
+            w.put(rank)
+            return made(Kind.modexWanted)
+        case .modex(let ticket, let status, let bytes):
+            w.put(ticket)
+            w.put(status)
+            w.put(bytes)
+            return made(Kind.modex)
         case .rankJoining(let rank):
             w.put(rank)
             return made(Kind.rankJoining)
@@ -155,7 +167,8 @@ extension WireMessage {
                 channel: channel,
                 Launch(
                     arguments: try r.list(), environment: try r.list(), rank: try r.number(),
-                    takesInput: try r.number() != 0, speaksPMI: try r.number() != 0))
+                    takesInput: try r.number() != 0,
+                    wireUp: try WireUp(number: r.number(), library: r.text(), in: frame)))
         case Kind.launched: self = .launched(channel: channel, pid: try r.number())
         case Kind.refused: self = .refused(channel: channel, errno: try r.number(), subject: try r.text())
         case Kind.output: self = .output(channel: channel, stream: try r.number(), bytes: try r.data())
@@ -179,6 +192,9 @@ extension WireMessage {
             self = .rankOutput(rank: try r.number(), stream: try r.number(), bytes: try r.data())
         case Kind.fence: self = .fence(try r.list())
         case Kind.fenceDone: self = .fenceDone(try r.list())
+        case Kind.modexWanted: self = .modexWanted(ticket: try r.number(), rank: try r.number())
+        case Kind.modex:
+            self = .modex(ticket: try r.number(), status: try r.number(), bytes: try r.data())
         case Kind.rankJoining: self = .rankJoining(rank: try r.number())
         case Kind.node: self = .node(environment: try r.list(), size: try r.number())
         default: throw .unknownKind(frame.kind)
@@ -235,5 +251,24 @@ extension WireReader {
     }
     fileprivate mutating func texts() throws(WireFailure) -> [String] {
         try list().map { String(decoding: $0, as: UTF8.self) }
+    }
+}
+
+extension WireUp {
+    fileprivate var number: Int {
+        switch self {
+        case .none: 0
+        case .pmi: 1
+        case .pmix: 2
+        }
+    }
+    fileprivate var library: String { if case .pmix(let library) = self { library } else { "" } }
+    fileprivate init(number: Int, library: String, in frame: Frame) throws(WireFailure) {
+        switch number {
+        case 0: self = .none
+        case 1: self = .pmi
+        case 2: self = .pmix(library: library)
+        default: throw .malformed(frame.kind)
+        }
     }
 }

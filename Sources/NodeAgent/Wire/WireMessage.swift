@@ -42,6 +42,10 @@ package enum WireMessage: Equatable, Sendable {
     /// L→A: every node's, when the last has come.
     case fence([[UInt8]])
     case fenceDone([[UInt8]])
+    /// A→L→A, to the node of `rank`: what that rank published (PMIx direct modex). `ticket` is the asker's.
+    case modexWanted(ticket: Int, rank: Int)
+    /// A→L→A, to the asker: a PMIx status, and the data when that is 0.
+    case modex(ticket: Int, status: Int, bytes: [UInt8])
     /// L→A: to every rank of the node.
     case signal(Int)
     /// L→A: TERM to all, KILL after the grace, then end.
@@ -106,17 +110,26 @@ package struct Launch: Equatable, Sendable {
     /// The rank this process is itself, -1 when it is none (a launcher, a remote command).
     package var rank: Int
     package var takesInput: Bool
-    /// The rank is given a PMI socket.
-    package var speaksPMI: Bool
+    package var wireUp: WireUp
 
     package init(
         arguments: [[UInt8]], environment: [[UInt8]] = [], rank: Int = -1, takesInput: Bool = false,
-        speaksPMI: Bool = false
+        wireUp: WireUp = .none
     ) {
-        self.speaksPMI = speaksPMI
+        self.wireUp = wireUp
         self.arguments = arguments
         self.environment = environment
         self.rank = rank
         self.takesInput = takesInput
     }
+}
+
+/// How a rank that an agent starts finds the others.
+package enum WireUp: Equatable, Sendable {
+    /// By itself, or not at all.
+    case none
+    /// It is given a socket, on which the agent speaks PMI-1 and PMI-2.
+    case pmi
+    /// Through the PMIx server of `library`, a path in the image (`PMIxManagement`).
+    case pmix(library: String)
 }
