@@ -18,8 +18,10 @@ struct ClusterStart {
     private var idleNodes = 0
     private var step = Phase.nodes
 
-    private enum Phase: Int, CaseIterable {
+    private enum Phase: Int, CaseIterable, Comparable {
         case nodes, controller, slurmds, idle, ready
+
+        static func < (a: Phase, b: Phase) -> Bool { a.rawValue < b.rawValue }
     }
 
     init(
@@ -31,7 +33,9 @@ struct ClusterStart {
     }
 
     /// The step that did not come to its end.
-    var unfinishedStep: String? { step == .ready ? nil : words(step) }
+    var unfinishedStep: String? { step == .ready ? nil : words(failedStep ?? step) }
+    /// The step of the daemon that ended; daemons start side by side, so an earlier one may still be open.
+    private var failedStep: Phase?
 
     private func words(_ phase: Phase) -> String {
         let nodes = specification.nodeCount == 1 ? "n1" : "n1..n\(specification.nodeCount)"
@@ -88,6 +92,7 @@ struct ClusterStart {
         case .serviceEnded:
             let service = report.service?.name ?? "a daemon"
             let node = ClusterNode(index: report.node).name
+            failedStep = max(step, report.node == 0 ? .controller : .slurmds)
             throw failure(
                 "\(service) on \(node) \(ServiceStatus.words(endStatus: report.value))", [],
                 log: "\(node).\(service)")
