@@ -77,7 +77,7 @@ fmt: ## formats the sources
 
 check: ## format, the tree's own rules, shell scripts
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests
-	@for script in Scripts/* Benchmarks/run Examples/*/run .ci/run; do bash -n $$script; done
+	@for script in Scripts/* Benchmarks/run Benchmarks/peers Examples/*/run .ci/run; do bash -n $$script; done
 	swift test --filter TidyTests
 
 clean: ## removes what was built

@@ -205,7 +205,10 @@ package struct ControlGroup: Equatable, Sendable {
     /// comes under its limits.
     package static func join(of pid: pid_t, in tree: CgroupTree = .current()) throws(SyscallError) {
         for line in CgroupTree.lines(of: "/proc/\(pid)/cgroup") {
-            guard let entry = CgroupTree.membership(line), entry.path.contains("/" + namePrefix) else { continue }
+            // By components: a search of text in text would link the library of regular expressions into the launcher.
+            guard let entry = CgroupTree.membership(line),
+                entry.path.split(separator: "/").contains(where: { $0.hasPrefix(namePrefix) })
+            else { continue }
             let hierarchy = tree.hierarchies.first {
                 entry.controllers.isEmpty ? $0.isUnified : !$0.isUnified && $0.controllers == entry.controllers
             }
