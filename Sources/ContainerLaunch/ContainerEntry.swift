@@ -114,7 +114,9 @@ struct ContainerEntry {
             options.contains(.writable) || facts.overlay != nil || mounts.needsUpperLayer
             || (request.workingDirectory ?? facts.workingDirectory).map { !isInLayers($0, mounts) } ?? false
         let root = ContainerRoot(hasUpperLayer: needsUpper, overlay: facts.overlay)
-        try mounts.stageFiles { index in mounts.mustStage(index) }
+        let isStaged = try mounts.stageFiles { index in mounts.mustStage(index) }
+        // A single-file image's root lies there, too: bound with what covers it, it would be covered for good.
+        if isStaged, imageRoot >= 0 { linux_umount2(c("/sys"), MountTree.detach) }
         try root.mountAndEnter(plan: plan, store: store, mounts: mounts)
         try root.pivot()
         try mounts.attachAll(hasUpperLayer: needsUpper)

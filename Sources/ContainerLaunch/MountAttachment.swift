@@ -157,7 +157,8 @@ extension MountList {
 
     /// Stages the content of the files that will be bound, on a tmpfs that is gone
     /// (but for those binds) once the root is mounted over it.
-    func stageFiles(_ isStaged: (Int) -> Bool) throws(LaunchFailure) {
+    /// - Returns: whether there is one now, on the host's /sys.
+    func stageFiles(_ isStaged: (Int) -> Bool) throws(LaunchFailure) -> Bool {
         var isMounted = false
         for index in 0..<count where requests[index].kind == .file && isStaged(index) {
             if !isMounted {
@@ -179,6 +180,7 @@ extension MountList {
             requests[index].isDirectory = false
             guard requests[index].tree >= 0 else { throw LaunchFailure(.writeFile, requests[index].destination) }
         }
+        return isMounted
     }
 
     private func write(_ content: UnsafeRawBufferPointer, to file: Int32, _ path: CString) throws(LaunchFailure) {

@@ -33,10 +33,11 @@ final class FuseFileSystem: Sendable {
             case .getExtended: code = try getExtended(request, &reply)
             case .listExtended: code = try listExtended(request, &reply)
             case .statFileSystem: statFileSystem(&reply)
-            case .flush, .release, .releaseDirectory, .access, .destroy: break
+            case .release, .releaseDirectory, .destroy: break
             case .forget, .batchForget, .interrupt: return nil
-            // "Not needed": the kernel then neither opens nor asks again (FUSE_NO_OPEN_SUPPORT).
-            case .open, .openDirectory, nil: code = ENOSYS
+            // "Not needed": the kernel then neither opens, flushes nor checks again (FUSE_NO_OPEN_SUPPORT);
+            // Python closes hundreds of files while it starts, and each close would be a question.
+            case .open, .openDirectory, .flush, .access, nil: code = ENOSYS
             }
         } catch { code = EIO }
         return reply.finished(request.unique, error: code)

@@ -170,11 +170,18 @@ extension ImageStore {
         do throws(SyscallError) {
             file = try OwnedDescriptor.open(staging.path + "/archive", O_RDWR | O_CREAT | O_EXCL, mode: 0o600)
         } catch { throw ArchiveFault(error) }
+        try ImageStore.spool(input, to: file, limits, isPlain: isPlain)
+        return file
+    }
+
+    static func spool(
+        _ input: Int32, to file: borrowing OwnedDescriptor, _ limits: ExtractionLimits, isPlain: Bool
+    ) throws(ArchiveFault) {
         let start = PeekedStream(DescriptorStream(input))
         guard isPlain else {
             let chunks = BufferedChunks(ExtractionBudget(limits).bounding(start))
             while let chunk = try chunks.nextChunk() { try FileCopy.writeAll(chunk, to: file.raw) }
-            return file
+            return
         }
         let plain = PeekedStream(
             ExtractionBudget(limits).bounding(
@@ -185,7 +192,6 @@ extension ImageStore {
         }
         let chunks = BufferedChunks(plain)
         while let chunk = try chunks.nextChunk() { try FileCopy.writeAll(chunk, to: file.raw) }
-        return file
     }
 
     /// A fault of the archive in the user's words.

@@ -28,8 +28,8 @@ enum LayerFault: Error {
 /// A plain layer's blob digest is its diffID, so it is unpacked from the first ring.
 struct LayerImport {
     let layer: IncomingLayer
-    /// The blob's file, to be made.
-    let blobPath: String
+    /// The blob's file, to be made; nil when its bytes are only verified.
+    let blobPath: String?
     /// The layer's directory, to be made.
     let directory: String
     /// The unpacked lower layers' directories, topmost first; asked for only when an entry speaks of
@@ -38,6 +38,8 @@ struct LayerImport {
     let budget: ExtractionBudget
     /// Told of every piece read, in bytes; false ends the import.
     let progress: @Sendable (Int) -> Bool
+    /// Takes the plain tar in the place of a directory.
+    var sink: (@Sendable (TarReader) throws(ArchiveFault) -> ExtractionSummary)?
 
     private final class Shared: Sendable {
         /// What is still unread need not be hashed for a message.
@@ -153,6 +155,7 @@ struct LayerImport {
 
     private func unpack(_ source: any ChunkSource, _ shared: Shared) -> Result<ExtractionSummary, ArchiveFault> {
         do throws(ArchiveFault) {
+            if let sink { return .success(try sink(TarReader(source))) }
             let open = OpenLayers()
             do throws(SyscallError) {
                 try checked("mkdir", directory) { mkdir(directory, 0o755) }
@@ -187,7 +190,8 @@ struct LayerImport {
 private final class BlobCopy: ByteStream, @unchecked Sendable {
     // Used by one thread; its owner reads `outcome` after that thread's last step.
     private let input: any ByteStream
-    private let output: OwnedDescriptor
+    /// -1 for none.
+    private let output: Int32
     private let expected: Int64
     private let progress: @Sendable (Int) -> Bool
     private var hash = ContentHash()
@@ -196,15 +200,22 @@ private final class BlobCopy: ByteStream, @unchecked Sendable {
     private var fault: ArchiveFault?
 
     init(
-        _ input: any ByteStream, to path: String, expecting expected: Int64, progress: @escaping @Sendable (Int) -> Bool
+        _ input: any ByteStream, to path: String?, expecting expected: Int64,
+        progress: @escaping @Sendable (Int) -> Bool
     ) throws(ArchiveFault) {
         self.input = input
         self.expected = expected
         self.progress = progress
+        guard let path else {
+            output = -1
+            return
+        }
         do throws(SyscallError) {
-            output = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644)
+            output = try OwnedDescriptor.open(path, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o644).release()
         } catch { throw ArchiveFault(error) }
     }
+
+    deinit { if output >= 0 { close(output) } }
 
     /// The blob's digest, when all of it has passed.
     var outcome: Result<Digest, ArchiveFault> {
@@ -230,7 +241,7 @@ private final class BlobCopy: ByteStream, @unchecked Sendable {
             guard progress(n) else { throw ArchiveFault(.system, "cancelled") }
             let piece = UnsafeRawBufferPointer(rebasing: buffer[..<n])
             hash.update(piece)
-            try FileCopy.writeAll(piece, to: output.raw)
+            if output >= 0 { try FileCopy.writeAll(piece, to: output) }
             return n
         } catch {
             fault = error

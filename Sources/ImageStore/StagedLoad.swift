@@ -169,8 +169,9 @@ final class StagedLoad {
     ) throws(Diagnostic) -> [ImportedLayer] {
         let imported: [ImportedLayer]
         do throws(LayerFailure) { imported = try board.outcome() } catch {
-            throw refusal(
-                image.layers[jobs[error.index].index], number: jobs[error.index].index + 1, error.fault, request)
+            let number = jobs[error.index].index
+            throw store.refusal(
+                image.layers[number], number: number + 1, of: image.layers.count, error.fault, request.subject)
         }
         do throws(SyscallError) {
             for (number, layer) in imported.enumerated() {
@@ -178,27 +179,6 @@ final class StagedLoad {
             }
         } catch { throw store.failure(error) }
         return imported
-    }
-
-    private func refusal(
-        _ layer: IncomingLayer, number: Int, _ fault: LayerFault, _ request: ImageStore.LoadRequest
-    ) -> Diagnostic {
-        let place = "layer \(number) of \(image.layers.count)"
-        switch fault {
-        case .archive(let fault):
-            if fault.errno == ENOSPC || fault.errno == EDQUOT {
-                return store.noSpace(needBytes: layer.length, reason: fault.reason)
-            }
-            return store.refused(fault, request.subject, layer: place)
-        case .mismatch(let what, let claimed, let found, let because):
-            let reasons = [
-                "\(place), '\(ArchiveFault.printable(Array(layer.name.utf8)))'",
-                "\(what) mismatch: expected \(claimed), found \(found)", because?.reason,
-            ]
-            return Diagnostic(
-                DiagnosticCode("archive-invalid"), request.subject, reasons: reasons.compactMap { $0 },
-                remedies: ["the archive is damaged: write or copy it again"])
-        }
     }
 
     /// A layer in one of its forms. The blob counts, too: a manifest names it, so it must be in the store

@@ -15,8 +15,8 @@ package struct ImageConvert: ParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "convert", abstract: "Write an image as one file, or a single-file image as a directory.",
         discussion: """
-            SOURCE is an image of the store, a directory with a root file system, an archive (docker save, OCI) or a \
-            single-file image (.sqfs, .sif). TARGET ending in .sqfs is written as one file, which 'trireme run \
+            SOURCE is an image of the store, a directory with a root file system, an archive (docker save, OCI, - for \
+            standard input) or a single-file image (.sqfs, .sif). TARGET ending in .sqfs is written as one file, which 'trireme run \
             ./TARGET' runs straight from; another TARGET is a directory, made for the content of a single-file image.
             """)
 
@@ -52,7 +52,7 @@ package struct ImageConvert: ParsableCommand {
         let report = try write(SingleFileWriter(options: try options()))
         guard !quiet else { return }
         if report.skippedDevices > 0 {
-            Output.standard.line("note: \(report.skippedDevices) sockets were left out", to: .progress)
+            Output.standard.line("note: \(report.skippedDevices) devices, pipes or sockets were left out", to: .progress)
         }
         Output.standard.line("\(target): \(ByteCount.text(report.bytes)), \(report.files) files")
     }
@@ -91,6 +91,11 @@ package struct ImageConvert: ParsableCommand {
     }
 
     private func write(_ writer: SingleFileWriter) throws(Diagnostic) -> SingleFileWriter.Report {
+        let locations = Locations.current()
+        for scheme in ["docker-archive:", "oci-archive:"] where source.hasPrefix(scheme) {
+            return try convertArchive(String(source.dropFirst(scheme.count)), writer, locations)
+        }
+        if source == "-" { return try convertArchive("/dev/stdin", writer, locations) }
         var status = stat()
         let isPath = source.hasPrefix("/") || source.hasPrefix("./") || source.hasPrefix("../")
         let exists = stat(source, &status) == 0
@@ -99,8 +104,7 @@ package struct ImageConvert: ParsableCommand {
             return try writer.write(
                 .directory(source), configuration: Array(configuration.utf8), mpi: nil, to: target, subject: source)
         }
-        let locations = Locations.current()
-        if exists, isPath || source.hasSuffix(".tar") { return try convertArchive(writer, locations) }
+        if exists, isPath || source.hasSuffix(".tar") { return try convertArchive(source, writer, locations) }
         let store = ImageStore(root: locations.store)
         return try convert(try ImageResolver(store: store).resolve(source), in: store, writer)
     }
@@ -119,23 +123,20 @@ package struct ImageConvert: ParsableCommand {
             .layers(layers), configuration: configuration, mpi: image.record.mpi, to: target, subject: image.name)
     }
 
-    /// Through a store of its own, which is gone afterwards.
+    /// As a stream: nothing of it is unpacked.
     private func convertArchive(
-        _ writer: SingleFileWriter, _ locations: Locations
+        _ path: String, _ writer: SingleFileWriter, _ locations: Locations
     ) throws(Diagnostic) -> SingleFileWriter.Report {
-        let path = "\(locations.temporary)/trireme-convert-\(getpid())"
-        defer { TemporaryTree.remove(path) }
-        let store = ImageStore(root: path)
         let archive: OwnedDescriptor
-        do throws(SyscallError) { archive = try OwnedDescriptor.open(source, O_RDONLY) } catch {
+        do throws(SyscallError) { archive = try OwnedDescriptor.open(path, O_RDONLY) } catch {
             throw Diagnostic(DiagnosticCode("archive-unreadable"), source, reasons: [error.sentence])
         }
-        let loaded = try store.load(
-            archive: archive, subject: source, preparer: PlanCompiler(account: .current(home: locations.home)))
-        guard let image = loaded.first?.image else {
-            throw Diagnostic(DiagnosticCode("archive-invalid"), source, reasons: ["it holds no image"])
-        }
-        return try convert(image, in: store, writer)
+        let stream = try ArchiveStream(
+            archive, store: ImageStore(root: locations.store), temporary: locations.temporary, subject: source)
+        return try writer.write(
+            .archive { (merge) throws(Diagnostic) in try stream.read(into: merge) },
+            configuration: stream.configuration,
+            mpi: nil, to: target, subject: source)
     }
 
     private func unpack(_ reader: SquashReader) throws(Diagnostic) {
@@ -160,15 +161,5 @@ package struct ImageConvert: ParsableCommand {
                 DiagnosticCode("conversion-refused"), target, reasons: [error.sentence],
                 remedies: error.errno == EEXIST ? ["remove it first, or choose another name"] : [])
         }
-    }
-}
-
-/// A directory of ours that is no more needed.
-private enum TemporaryTree {
-    static func remove(_ path: String) {
-        guard let slash = path.lastIndex(of: "/"),
-            let parent = try? OwnedDescriptor.open(String(path[..<slash]), O_RDONLY | O_DIRECTORY)
-        else { return }
-        try? DirectoryTree.remove(Array(path[path.index(after: slash)...].utf8), in: parent.raw)
     }
 }

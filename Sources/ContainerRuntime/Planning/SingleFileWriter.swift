@@ -32,6 +32,8 @@ package struct SingleFileWriter {
         case layers([String])
         /// A root file system.
         case directory(String)
+        /// An archive's layers, as they are read.
+        case archive((LayerMerge) throws(Diagnostic) -> Void)
     }
 
     /// Writes `path`, which must not exist; nothing is left there after a failure.
@@ -78,6 +80,7 @@ package struct SingleFileWriter {
             paths = layers
             imports.isLayered = true
         case .directory(let directory): paths = [directory]
+        case .archive(let read): return try fill(file, reading: read, configuration, subject)
         }
         var opened: [Int32] = []
         defer { opened.forEach { close($0) } }
@@ -93,6 +96,31 @@ package struct SingleFileWriter {
         }
         return try finish(
             writer, tree, configuration, mpi ?? MPIDetection.installations(in: tree), importer.summary, subject)
+    }
+
+    /// From an archive. What its plan needs to know of the content is read back from the image.
+    private func fill(
+        _ file: Int32, reading read: (LayerMerge) throws(Diagnostic) -> Void, _ configuration: [UInt8],
+        _ subject: String
+    ) throws(Diagnostic) -> Report {
+        var writer = SquashWriter(file, options: options.squash)
+        var merge = LayerMerge(writer)
+        do throws(Diagnostic) { try read(merge) } catch {
+            guard merge.needsHidden else { throw error }
+            // A file that does not show has a link that does: rare enough to begin again for it.
+            guard ftruncate(file, 0) == 0 else { throw error }
+            writer = SquashWriter(file, options: options.squash)
+            merge = LayerMerge(writer, keepsHidden: true)
+            try read(merge)
+        }
+        let tree: MergedTree
+        do throws(ArchiveFault) {
+            try merge.finish()
+            tree = MergedTree(try SquashReader(file, length: try writer.finish()))
+        } catch { throw refused(error, subject) }
+        let mpi = MPIDetection.installations(in: tree)
+        writer.reopen()
+        return try finish(writer, tree, configuration, mpi, merge.summary, subject)
     }
 
     /// Adds what makes it run, and the tables.

@@ -86,12 +86,18 @@ extension LayerExtractor {
         _ = linux_fsetxattr(descriptor, Attribute.mode, text, text.utf8.count, 0)
     }
 
+    /// Whether an attribute stays with its file.
+    static func isKept(_ name: [UInt8]) -> Bool {
+        name.starts(with: "user.".utf8) && !name.starts(with: "user.overlay.".utf8)
+            && !name.starts(with: "user.trireme.".utf8)
+    }
+
     /// `user.*` is kept; privileged name spaces cannot be, and overlayfs's own marks are made here only.
     private func setAttributes(_ descriptor: Int32, _ entry: TarEntry) {
         for attribute in entry.attributes {
             let name = String(decoding: attribute.name, as: UTF8.self)
             let isKept =
-                name.hasPrefix("user.") && !name.hasPrefix("user.overlay.") && !name.hasPrefix("user.trireme.")
+                LayerExtractor.isKept(attribute.name)
                 && linux_fsetxattr(descriptor, name, attribute.value, attribute.value.count, 0) == 0
             if !isKept { summary.droppedAttributes += 1 }
         }

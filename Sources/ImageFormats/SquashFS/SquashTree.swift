@@ -25,6 +25,13 @@ package final class SquashNode {
 
     package func remove(_ name: [UInt8]) { children[name] = nil }
 
+    func forgetNumbers() {
+        number = 0
+        links = 0
+        reference = nil
+        for child in children.values { child.forgetNumbers() }
+    }
+
     /// Names in the order of the format: by their bytes.
     var sortedNames: [[UInt8]] { children.keys.sorted { $0.lexicographicallyPrecedes($1) } }
 }

@@ -5,6 +5,7 @@ extension SquashWriter {
     package func finish() throws(ArchiveFault) -> Int64 {
         try submitFragment()
         try drain()
+        contentEnd = offset
         let encoder = BlockEncoder(options.compression, level: options.level)
         var tables = TableWriter(encoder, options)
         try tables.write(root)
@@ -53,6 +54,12 @@ extension SquashWriter {
         try write(superblock.encoded)
         guard ftruncate(descriptor, Int(length)) == 0 else { throw ArchiveFault(.system, "ftruncate", errno: errno) }
         return Int64(length)
+    }
+
+    /// After `finish`: more may be added, which goes where the tables are; `finish` then writes them anew.
+    package func reopen() {
+        offset = contentEnd
+        root.forgetNumbers()
     }
 
     /// Entries in metadata blocks, then the blocks' places, which is where the table is said to start.

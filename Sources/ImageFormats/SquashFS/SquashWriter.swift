@@ -24,6 +24,7 @@ package final class SquashWriter {
     let options: Options
     let descriptor: Int32
     var offset = UInt64(SquashFormat.superblockBytes)
+    var contentEnd: UInt64 = 0
     private let compressor: BlockCompressor
     /// Every slot; those in flight in the order of submission.
     private var free: [CompressorSlot] = []
