@@ -66,16 +66,41 @@ package enum Launcher {
             try entry.enterStartDirectory(directory, makesMissing: false, MountList(capacity: 0))
             try dropPrivileges(filters: entry.filtersCalls)
         } else {
+            if try isShared(&entry, bytes) { return becomes(command, line) }
             if entry.facts.hasLimits {
                 entry.limits = try ContainerLimits(plan, isRelaxed: entry.options.contains(.relaxedLimits))
                 if let group = entry.limits?.group { try LimitKeeper.stand(group, image: line.image) }
             }
             try entry.enter()
         }
+        return becomes(command, line)
+    }
+
+    private static func becomes(_ command: CommandExecution, _ line: LaunchCommandLine) -> LaunchFailure {
         if line.verb == .shell, access(c("/bin/bash"), X_OK) == 0 {
             command.arguments[0] = UnsafeMutablePointer(mutating: c("/bin/bash"))
         }
         return command.become()
+    }
+
+    /// A rank among others on this node: inside the container that they share when this returns true.
+    private static func isShared(
+        _ entry: inout ContainerEntry, _ plan: UnsafeRawBufferPointer
+    ) throws(LaunchFailure) -> Bool {
+        guard StepJoin.isRank(entry.host) else { return false }
+        let directory = currentDirectory()
+        guard var step = StepJoin(entry, plan: plan, directory: directory) else { return false }
+        switch step.meet() {
+        case .alone: return false
+        case .first:
+            try entry.enter()
+            step.open()
+        case .joined:
+            entry.closeDescriptors()
+            try entry.enterStartDirectory(directory, makesMissing: false, MountList(capacity: 0))
+            try dropPrivileges(filters: entry.filtersCalls)
+        }
+        return true
     }
 
     /// ENTRYPOINT, then the words after IMAGE or else the image's CMD (as docker);

@@ -98,6 +98,28 @@ final class Peers {
         return try launched(words, input)
     }
 
+    /// `trireme run OPTIONS DIRECTORY probe COMMAND` inside a container of `tool`, which shows the programs.
+    func nested(_ tool: Tool, _ outer: [String], _ options: [String], _ command: [String]) throws -> ProgramRun {
+        let programs = URL(fileURLWithPath: try Programs.path("trireme")).deletingLastPathComponent().path
+        let words = ["/there/trireme", "run"] + options + ["/scratch", "/bin/probe"] + command
+        switch tool {
+        case .podman:
+            return try by(
+                tool,
+                outer + [
+                    "-v", programs + ":/there:ro", "-v", root + ":/scratch:ro", "-e", "TRIREME_STORE=/tmp/store", "-e",
+                    "HOME=/tmp", "--tmpfs", "/tmp",
+                ], words)
+        case .bubblewrap:
+            return try by(
+                tool,
+                outer + [
+                    "--ro-bind", programs, "/there", "--ro-bind", root, "/scratch", "--setenv", "TRIREME_STORE",
+                    "/tmp/store", "--setenv", "HOME", "/tmp",
+                ], words)
+        }
+    }
+
     /// `probe COMMAND` in an isolated container of ours.
     func ours(_ options: [String], _ command: [String], input: String = "") throws -> ProgramRun {
         let trireme = try Programs.path("trireme")

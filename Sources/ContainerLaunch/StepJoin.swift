@@ -1,0 +1,208 @@
+import CLinux
+import Glibc
+import LaunchPlan
+import LinuxSystem
+
+/// Ranks that a batch system or an MPI launcher starts as launches of their own (`srun trireme run IMAGE`)
+/// share one container per node: in different user namespaces they could not read each other's memory
+/// (process_vm_readv(2) asks for a capability over the other's namespace), and MPI libraries copy large
+/// messages that way.
+///
+/// The first makes the container and, being the application by then, holds an abstract socket that nobody
+/// accepts on: who connects learns its pid (SO_PEERCRED) and follows it. When the first has ended, its name
+/// is free and the next one makes the container afresh. The name is a hash of everything that decides what
+/// the container is; where it does not work out, a launch has its own container, as it always had.
+struct StepJoin {
+    private enum Limit {
+        static let waitMilliseconds = 10_000
+        static let firstPause: UInt32 = 500
+        static let longestPause: UInt32 = 20_000
+        /// Connections wait in the queue for ever, so this many ranks join; the kernel caps it (somaxconn).
+        static let queue: Int32 = 4096
+        /// Where the application is not looking for descriptors of its own.
+        static let descriptors = 200
+    }
+    enum Outcome { case alone, joined, first }
+
+    private var name = ByteBuffer(capacity: 108)
+    private var listener: Int32 = -1
+
+    /// The cheap question first: most launches are no ranks.
+    static func isRank(_ host: UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Bool {
+        var hash = Hash()
+        return addStep(host, to: &hash)
+    }
+
+    /// nil when this launch is no rank among others, or wants something of its own.
+    init?(_ entry: ContainerEntry, plan: UnsafeRawBufferPointer, directory: CString?) {
+        let own: LaunchPlan.Options = [.writable, .fakeRoot, .isolated, .imageUser, .ownTerminal, .privateTemporary]
+        guard entry.options.rawValue & own.rawValue == 0, entry.namespaces == 0, !entry.facts.hasLimits,
+            entry.facts.overlay == nil, entry.facts.imageFile == nil, entry.facts.uidMap == nil,
+            entry.facts.keptDescriptors == nil
+        else { return nil }
+        let host = entry.host
+        var hash = Hash()
+        guard Self.addStep(host, to: &hash) else { return nil }
+        if let wish = Self.variable("TRIREME_JOIN", host), isEqual(wish, "never") { return nil }
+        var namespace = stat()
+        guard stat(c("/proc/self/ns/mnt"), &namespace) == 0 else { return nil }
+        hash.add(UInt64(namespace.st_ino))
+        hash.add(UInt64(getegid()))
+        hash.add(UInt64(entry.options.rawValue))
+        hash.add(plan)
+        hash.add(entry.store)
+        hash.add(directory)
+        hash.add(Self.variable("HOME", host))
+        hash.add(Self.variable("TRIREME_BIND", host))
+        hash.add(Self.variable("TZ", host))
+        hash.add(entry.request.workingDirectory)
+        var index = 0
+        while let bind = entry.request.binds[index] {
+            hash.add(CString(bind))
+            index += 1
+        }
+        name.append("trireme/step/")
+        name.append(decimal: UInt64(geteuid()))
+        name.append(slash)
+        name.append(decimal: hash.value)
+    }
+
+    /// Enters the container of a rank that came before, or takes the name that later ones look for.
+    mutating func meet() -> Outcome {
+        let deadline = milliseconds() + Limit.waitMilliseconds
+        var pause = Limit.firstPause
+        while true {
+            let socket = newSocket()
+            guard socket >= 0 else { return .alone }
+            if linux_unix_abstract(socket, name.bytes, name.count, 1) == 0 {
+                let isThere = follow(socket)
+                close(socket)
+                return isThere ? .joined : .alone
+            }
+            // EAGAIN: more ranks than the queue holds.
+            if errno == EAGAIN {
+                close(socket)
+                return .alone
+            }
+            if linux_unix_abstract(socket, name.bytes, name.count, 0) == 0 {
+                listener = socket
+                return .first
+            }
+            // Bound and not listening yet: the first is making the container.
+            let isTaken = errno == EADDRINUSE
+            close(socket)
+            guard isTaken, milliseconds() < deadline else { return .alone }
+            usleep(pause)
+            pause = min(pause * 2, Limit.longestPause)
+        }
+    }
+
+    /// Lets the others in: this process is inside, with nothing left to do but to become the application.
+    func open() {
+        let mark = newSocket()
+        defer {
+            close(listener)
+            if mark >= 0 { close(mark) }
+        }
+        var namespace = stat()
+        guard mark >= 0, stat(c("/proc/self/ns/mnt"), &namespace) == 0 else { return }
+        let marked = markName(UInt64(namespace.st_ino))
+        guard linux_unix_abstract(mark, marked.bytes, marked.count, 0) == 0,
+            linux_fcntl_int(mark, F_DUPFD, Limit.descriptors) >= 0,
+            linux_fcntl_int(listener, F_DUPFD, Limit.descriptors) >= 0
+        else { return }
+        listen(listener, Limit.queue)
+    }
+
+    /// A second name says which mount namespace is meant: the pid alone may be another's by now, when the
+    /// first has ended and a process that it started still holds the socket.
+    private func markName(_ namespace: UInt64) -> ByteBuffer {
+        var marked = ByteBuffer(capacity: 108)
+        marked.append(name.bytes, count: name.count)
+        marked.append(slash)
+        marked.append(decimal: namespace)
+        return marked
+    }
+
+    private func follow(_ socket: Int32) -> Bool {
+        var process: pid_t = 0
+        var user: uid_t = 0
+        var group: gid_t = 0
+        guard linux_peer_credentials(socket, &process, &user, &group) == 0, user == geteuid(), process > 0 else {
+            return false
+        }
+        let first = linux_pidfd_open(process, 0)
+        guard first >= 0 else { return false }
+        defer { close(first) }
+        var path = ByteBuffer(capacity: 40)
+        path.append("/proc/")
+        path.append(decimal: UInt64(process))
+        path.append("/ns/mnt")
+        var namespace = stat()
+        guard stat(path.cString, &namespace) == 0 else { return false }
+        let probe = newSocket()
+        defer { if probe >= 0 { close(probe) } }
+        let marked = markName(UInt64(namespace.st_ino))
+        guard probe >= 0, linux_unix_abstract(probe, marked.bytes, marked.count, 0) != 0, errno == EADDRINUSE else {
+            return false
+        }
+        // See joinContainer: until execve(2) nothing of this process is the container's business.
+        _ = linux_prctl(ProcessControl.setDumpable, 0, 0, 0, 0)
+        if linux_setns(first, CloneFlags.newUser | CloneFlags.newMount) == 0 { return true }
+        _ = linux_prctl(ProcessControl.setDumpable, 1, 0, 0, 0)
+        return false
+    }
+
+    private func newSocket() -> Int32 {
+        // Without blocking: a full queue must not hold a rank up.
+        Glibc.socket(
+            AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
+    }
+
+    // MARK: Which step
+
+    /// Adds what names the step: Slurm's own numbers, else the launcher's process that all ranks of a node have.
+    private static func addStep(_ host: UnsafePointer<UnsafeMutablePointer<CChar>?>, to hash: inout Hash) -> Bool {
+        if let step = variable("SLURM_STEP_ID", host), let tasks = variable("SLURM_STEP_NUM_TASKS", host) {
+            guard !isEqual(tasks, "1"), let job = variable("SLURM_JOB_ID", host) else { return false }
+            hash.add(job)
+            hash.add(step)
+            hash.add(variable("SLURM_CLUSTER_NAME", host))
+            return true
+        }
+        // Open MPI's, and that of MPICH's Hydra and Intel MPI.
+        guard
+            let local = variable("OMPI_COMM_WORLD_LOCAL_SIZE", host) ?? variable("MPI_LOCALNRANKS", host),
+            !isEqual(local, "1")
+        else { return false }
+        hash.add(UInt64(getppid()))
+        return true
+    }
+
+    private static func variable(_ name: StaticString, _ host: UnsafePointer<UnsafeMutablePointer<CChar>?>) -> CString?
+    {
+        ContainerEnvironment.find(c(name), name.utf8CodeUnitCount, in: host).map { $0 + name.utf8CodeUnitCount + 1 }
+    }
+
+    /// FNV-1a of 64 bits: who could make two containers collide is the caller.
+    private struct Hash {
+        private(set) var value: UInt64 = 0xCBF2_9CE4_8422_2325
+
+        mutating func add(_ bytes: UnsafeRawBufferPointer) {
+            var index = 0
+            while index < bytes.count {
+                value = (value ^ UInt64(bytes[index])) &* 0x100_0000_01B3
+                index += 1
+            }
+            value = (value ^ 0x100) &* 0x100_0000_01B3
+        }
+        mutating func add(_ text: CString?) {
+            guard let text else { return add(1) }
+            add(UnsafeRawBufferPointer(start: text, count: strlen(text)))
+        }
+        mutating func add(_ number: UInt64) {
+            var number = number
+            withUnsafeBytes(of: &number) { add($0) }
+        }
+    }
+}
