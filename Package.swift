@@ -58,6 +58,8 @@ let package = Package(
         target("SiteConfiguration", ["LinuxSystem"]),  // where state, stores and programs are
         target("HostCheck", ["LinuxSystem", "CLinux", "SiteConfiguration"]),  // is this host ready
 
+        target("Telemetry", ["JobModel", "LinuxSystem"]),  // a job's append-only record, written and read
+
         // L2
         target("ContainerLaunch", ["LaunchPlan", "LinuxSystem", "CLinux"]),  // the hot path: steps, then execve
         target("ImageFormats", ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics"]),  // tar, archives
@@ -100,7 +102,8 @@ let package = Package(
                 "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
                 "LaunchPlan",
                 "JobModel", "ResourceManagers",
-                "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration", "LinuxSystem",
+                "Telemetry", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration",
+                "LinuxSystem",
                 "CLinux",
                 "Diagnostics",
                 argumentParser,
