@@ -70,6 +70,8 @@ let package = Package(
         target("SiteConfiguration", ["LinuxSystem"]),  // where state, stores and programs are
         target("HostCheck", ["LinuxSystem", "CLinux", "SiteConfiguration"]),  // is this host ready
 
+        target("Telemetry", ["JobModel", "LinuxSystem"]),  // a job's append-only record, written and read
+
         // L2
         target(  // the hot path: steps, then execve
             "ContainerLaunch", ["LaunchPlan", "LinuxSystem", "CLinux"], settings: sections),
@@ -113,7 +115,8 @@ let package = Package(
                 "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
                 "LaunchPlan",
                 "JobModel", "ResourceManagers",
-                "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration", "LinuxSystem",
+                "Telemetry", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration",
+                "LinuxSystem",
                 "CLinux",
                 "Diagnostics",
                 argumentParser,

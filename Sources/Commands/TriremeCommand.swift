@@ -13,7 +13,8 @@ package struct TriremeCommand: ParsableCommand {
             RunCommand.self, ExecCommand.self, ShellCommand.self, ImageCommand.self, ImageLoad.self, ImageSave.self,
             ImagePullCommand.self, ImagePushCommand.self, ImagesShortcut.self, RemoveImageShortcut.self,
             LoginCommand.self, LogoutCommand.self, RegistryCommand.self,
-            ClusterCommand.self, AllocCommand.self, DoctorCommand.self, ExplainCommand.self,
+            ClusterCommand.self, AllocCommand.self, JobCommand.self, JobProcesses.self, JobLogs.self, JobStats.self,
+            DoctorCommand.self, ExplainCommand.self,
         ])
 
     package init() {}

@@ -26,6 +26,7 @@ package enum DiagnosticCatalogue {
         devices,
         singleFile,
         life,
+        record,
     ].flatMap { $0 }
 
     private static let general: [Entry] = [

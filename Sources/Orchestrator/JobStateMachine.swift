@@ -89,6 +89,10 @@ package struct JobStateMachine: Sendable {
     /// A rank died by TERM or KILL that we did not send; the launcher's own code may say more (MPI_Abort).
     private var suspect: (rank: Int, status: ExitStatus, until: Int)?
 
+    /// What happened since it was last taken, for the job's record; kept when somebody takes it.
+    package var journal: [Event] = []
+    package var keepsJournal = false
+
     /// A second Ctrl-C counts when it comes within this.
     package static let interruptWindowMilliseconds = 2000
     /// How long nodes may take beyond the grace to report that nothing is left.
@@ -116,6 +120,7 @@ package struct JobStateMachine: Sendable {
 
     /// Takes one event. `now` is in milliseconds on a clock that only goes forward.
     package mutating func handle(_ event: Event, now: Int) -> [Effect] {
+        if keepsJournal, event != .timePassed { journal.append(event) }
         // Late words of processes that are already written off.
         if phase == .ended { return [] }
         return switch event {

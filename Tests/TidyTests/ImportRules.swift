@@ -37,6 +37,7 @@ enum ImportRules {
             "FoundationEssentials", "Synchronization",
         ],
         "Orchestrator": ["JobModel", "Diagnostics"],
+        "Telemetry": ["JobModel", "LinuxSystem", "FoundationEssentials"],
         "RegistryClient": [
             "ImageStore", "ImageFormats", "OCIModel", "LinuxSystem", "CLinux", "Diagnostics", "AsyncHTTPClient",
             "NIOCore", "NIOPosix", "NIOHTTP1", "NIOSSL", "FoundationEssentials", "Synchronization", "Dispatch",
@@ -54,7 +55,8 @@ enum ImportRules {
         "Commands": [
             "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
             "LaunchPlan", "JobModel",
-            "ResourceManagers", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration",
+            "ResourceManagers", "Telemetry", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck",
+            "SiteConfiguration",
             "LinuxSystem", "CLinux",
             "Diagnostics",
             "ArgumentParser", "FoundationEssentials", "Synchronization",

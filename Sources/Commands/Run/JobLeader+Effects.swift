@@ -5,9 +5,11 @@ import JobModel
 import LinuxSystem
 import NodeAgent
 import Orchestrator
+import Telemetry
 
 extension JobLeader {
     func act(_ effects: [JobStateMachine.Effect]) {
+        recordJournal(effects)
         for effect in effects {
             switch effect {
             case .prepare: prepareAgents()
@@ -89,7 +91,8 @@ extension JobLeader {
         case .rankStarted(let rank, _, _): act(machine.handle(.rankStarted(rank: rank), now: now))
         case .rankExited(let rank, let status): act(machine.handle(.rankExited(rank: rank, status), now: now))
         case .rankRefused(let rank, let errno, let reason): refuse(rank, node, errno, reason, now)
-        case .rankOutput(_, let stream, let bytes): streams.add(stream, bytes)
+        case .rankOutput(let rank, let stream, let bytes): deliver(bytes, rank: rank, stream: stream)
+        case .rankUsage(let rank, let usage): recordEvent(.rankUsage, rank: rank, usage: usage)
         case .fence(let entries): fence(node, entries)
         case .modexWanted(let ticket, let rank): modexWanted(node, ticket, rank)
         case .modex(let ticket, let status, let bytes):
@@ -171,7 +174,7 @@ extension JobLeader {
         } else if known.isLauncher {
             heardFromLauncher(stream, bytes)
         } else {
-            streams.add(stream, bytes)
+            deliver(bytes, rank: known.rank, stream: stream)
         }
     }
 

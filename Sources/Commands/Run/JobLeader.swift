@@ -8,6 +8,7 @@ import NodeAgent
 import Orchestrator
 import ResourceManagers
 import SiteConfiguration
+import Telemetry
 
 /// The job's leader: this process. One thread, one loop over the agents, the signals and the
 /// standard streams; what to do is decided by `JobStateMachine`, here it is done.
@@ -35,6 +36,11 @@ final class JobLeader {
     /// Where our standard input goes: the process of rank 0.
     var inputTarget: (node: Int, channel: UInt32)?
     private var fanOut: FanOut?
+    /// Nil when it could not be made.
+    var record: JobRecord?
+    /// `trireme job …` of the same user.
+    var controllers: [Controller] = []
+    var isSuspended = false
     var step: HelperProcess?
     /// The nodes whose ranks wait in the present PMI barrier, and the keys they bring.
     var fences: [Int: [[UInt8]]] = [:]
@@ -116,12 +122,15 @@ final class JobLeader {
         case stranger(Int)
         case agent(Int)
         case helper(HelperProcess)
+        case controller(Controller)
         case step, input
         case stream(Int)
     }
 
     func run() throws(Diagnostic) -> Int32 {
         signal(SIGPIPE, SIG_IGN)
+        beginRecord(secret: secret, port: port)
+        defer { endRecord() }
         try startAgents()
         while exitCode == nil || streams.isWaiting {
             var slots: [pollfd] = []
@@ -137,6 +146,8 @@ final class JobLeader {
             keepInTouch()
             act(machine.handle(.timePassed, now: MonotonicTime.now()))
             for link in agents.values { link.connection.flush() }
+            flushControllers()
+            record?.flush()
         }
         endHelpers()
         return exitCode ?? ExitCode.ownFailure
@@ -156,6 +167,10 @@ final class JobLeader {
                 (streams.isCongested ? 0 : POLLIN) | (link.connection.wantsWrite ? POLLOUT : 0), .agent(node))
         }
         for helper in fanOut?.helpers ?? [] where helper.output >= 0 { add(helper.output, POLLIN, .helper(helper)) }
+        for controller in controllers {
+            let connection = controller.connection
+            add(connection.descriptor.raw, POLLIN | (connection.wantsWrite ? POLLOUT : 0), .controller(controller))
+        }
         if let step, step.output >= 0 { add(step.output, POLLIN, .step) }
         if inputTarget != nil, streams.readsInput { add(0, POLLIN, .input) }
         for stream in [1, 2] where streams.isWaiting(stream) { add(Int32(stream), POLLOUT, .stream(stream)) }
@@ -168,6 +183,7 @@ final class JobLeader {
         case .stranger(let index): hear(index)
         case .agent(let node): hearAgent(node)
         case .helper(let helper): _ = helper.readOutput()
+        case .controller(let controller): hear(controller)
         case .step: if let said = step?.readOutput() { heardFromLauncher(2, said) }
         case .input: forwardInput()
         case .stream(let stream): streams.flush(stream)
@@ -209,6 +225,10 @@ final class JobLeader {
         do throws(WireFailure) {
             let messages = try stranger.connection.receive()
             stranger.connection.flush()
+            if case .control(let words)? = messages.first {
+                strangers.remove(at: index)
+                return admit(Controller(stranger.connection), words)
+            }
             guard case .hello(let name, let place)? = messages.first else { return }
             // A number was given where one command starts one agent; else names tell, which systems
             // write with or without the domain.
@@ -299,6 +319,7 @@ final class JobLeader {
                 commands = [FanOutCommand(words: words, secret: .environment)]
             }
             fanOut = try FanOut(commands, secret: RandomBytes.hex(secret), secretFile: secretFile)
+            recordEvent(.agentsStarted, text: commands.first?.words.first)
         } catch {
             throw Diagnostic(
                 DiagnosticCode("agents-not-started"), error.subject.isEmpty ? allocation.system : error.subject,
@@ -348,5 +369,8 @@ final class JobLeader {
         let missing = machine.missingNodes
         note("waiting for \(missing.count) of \(job.map.nodes.count) nodes: \(HostList(missing))")
     }
-    func note(_ text: String) { streams.add(2, Array("trireme: \(text)\n".utf8)) }
+    func note(_ text: String) {
+        recordEvent(.message, text: text)
+        streams.add(2, Array("trireme: \(text)\n".utf8))
+    }
 }

@@ -66,5 +66,7 @@ struct LeaderStreams {
         return Array(chunk[..<n])
     }
 
+    /// Somebody attached sent this much past us.
+    mutating func inputAdded(_ count: Int) { inputInFlight += count }
     mutating func inputTaken(_ count: Int) { inputInFlight -= count }
 }

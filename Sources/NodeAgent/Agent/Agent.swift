@@ -33,6 +33,8 @@ package final class Agent {
     private var memoryKills: UInt64 = 0
     private var lastHeard = MonotonicTime.now()
     private var isFinished = false
+    /// The ranks are stopped on the leader's word.
+    var isSuspended = false
     private let signals: Int32
     private let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 16)
 
@@ -230,7 +232,10 @@ package final class Agent {
             }
         case .modexWanted(let ticket, let rank): pmix?.wanted(ticket: ticket, rank: rank)
         case .modex(let ticket, let status, let bytes): pmix?.modex(ticket: ticket, status: status, bytes: bytes)
-        case .ping: leader.send(.pong)
+        case .suspend(let isOn): suspend(isOn)
+        case .ping:
+            leader.send(.pong)
+            sampleUsage()
         default: break
         }
         service?.flushAll()
@@ -305,8 +310,9 @@ package final class Agent {
     }
 
     private func reap() {
-        _ = ProcessTree.reap { pid, status in
+        _ = ProcessTree.reap { pid, status, usage in
             guard let process = processes.values.first(where: { $0.pid == pid }) else { return }
+            if process.rank >= 0 { leader.send(.rankUsage(rank: process.rank, usage)) }
             process.status =
                 linux_status_exited(status) != 0
                 ? .exited(linux_status_exit_code(status)) : .signaled(linux_status_signal(status))
@@ -343,13 +349,15 @@ package final class Agent {
         }
         ending = Ending(killAt: MonotonicTime.now() + graceMilliseconds)
         for pid in ranks.values { kill(-pid, SIGTERM) }
+        // Who is stopped would not hear it.
+        if isSuspended { suspend(false) }
     }
 
     private func advanceEnding() {
         guard let ending else { return }
         let now = MonotonicTime.now()
         // Ranks that the batch system started are not our children; their shims tell us of their end.
-        let hasChildren = ProcessTree.reap { _, _ in }
+        let hasChildren = ProcessTree.reap { _, _, _ in }
         if !hasChildren, ranks.isEmpty { return finish(unkillable: 0) }
         if ranks.isEmpty, !ending.hasTermedLaunchers {
             // Launchers last: told earlier they would kill ranks that still use their grace.

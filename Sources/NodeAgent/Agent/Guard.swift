@@ -68,7 +68,7 @@ enum Guard {
     static func killRemaining(below root: pid_t, milliseconds: Int) -> Int {
         let deadline = MonotonicTime.now() + milliseconds
         while true {
-            if !ProcessTree.reap({ _, _ in }) { return 0 }
+            if !ProcessTree.reap({ _, _, _ in }) { return 0 }
             let left = ProcessTree.signal(SIGKILL, below: root)
             if MonotonicTime.now() >= deadline { return left }
             usleep(2000)

@@ -88,6 +88,7 @@ extension Agent {
             guard pid > 1 else { return client.connection.close() }
             ranks[rank] = pid_t(pid)
             leader.send(message)
+        case .rankUsage: leader.send(message)
         case .rankExited(let rank, _):
             drainRankOutputs(of: rank)
             ranks[rank] = nil

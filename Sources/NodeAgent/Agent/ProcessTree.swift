@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import JobModel
 import LinuxSystem
 
 /// The processes below one process, by /proc (proc(5), field 4 of `stat` is the parent).
@@ -55,17 +56,8 @@ package enum ProcessTree {
     }
 
     /// Collects every child that has ended. False when this process has no children at all.
-    package static func reap(_ body: (pid_t, Int32) -> Void) -> Bool {
-        while true {
-            var status: Int32 = 0
-            let pid = waitpid(-1, &status, WNOHANG)
-            if pid > 0 {
-                body(pid, status)
-            } else if pid == 0 {
-                return true
-            } else if errno != EINTR {
-                return false
-            }
-        }
+    package static func reap(_ body: (pid_t, Int32, ResourceUsage) -> Void) -> Bool {
+        while let ended = UsageMeter.collect(-1) { body(ended.pid, ended.status, ended.usage) }
+        return errno == 0
     }
 }

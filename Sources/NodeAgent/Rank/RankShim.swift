@@ -47,7 +47,7 @@ enum RankShim {
         relay?.closeRankSide()
         connection.send(.rankStarted(rank: place.rank, size: place.size, pid: Int(pid)))
         connection.flush()
-        let status = attend(pid, connection, relay, handled)
+        let status = attend(pid, place.rank, connection, relay, handled)
         if connection.isClosed { return endOrphaned(host, status.code) }
         connection.send(.rankExited(rank: place.rank, status))
         if status.isSuccess {
@@ -85,7 +85,7 @@ enum RankShim {
 
     /// Passes signals on until the rank has ended.
     private static func attend(
-        _ pid: pid_t, _ connection: Connection, _ relay: PMIRelay?, _ handled: UInt64
+        _ pid: pid_t, _ rank: Int, _ connection: Connection, _ relay: PMIRelay?, _ handled: UInt64
     ) -> ExitStatus {
         let signals = linux_signalfd(handled, Int32(O_CLOEXEC) | Int32(O_NONBLOCK))
         while true {
@@ -113,10 +113,11 @@ enum RankShim {
                     kill(-pid, number)
                     continue
                 }
-                var status: Int32 = 0
-                if waitpid(pid, &status, WNOHANG) == pid {
-                    return linux_status_exited(status) != 0
-                        ? .exited(linux_status_exit_code(status)) : .signaled(linux_status_signal(status))
+                if let ended = UsageMeter.collect(pid) {
+                    connection.send(.rankUsage(rank: rank, ended.usage))
+                    return linux_status_exited(ended.status) != 0
+                        ? .exited(linux_status_exit_code(ended.status))
+                        : .signaled(linux_status_signal(ended.status))
                 }
             }
         }

@@ -31,6 +31,10 @@ private enum Kind {
     static let fenceDone: UInt16 = 27
     static let modexWanted: UInt16 = 28
     static let modex: UInt16 = 29
+    static let rankUsage: UInt16 = 40
+    static let suspend: UInt16 = 41
+    static let control: UInt16 = 42
+    static let answer: UInt16 = 43
 }
 
 extension WireMessage {
@@ -149,6 +153,20 @@ extension WireMessage {
             w.put(environment)
             w.put(size)
             return made(Kind.node)
+        case .rankUsage(let rank, let usage):
+            w.put(rank)
+            w.put(usage.words)
+            return made(Kind.rankUsage)
+        case .suspend(let isOn):
+            w.put(isOn ? 1 : 0)
+            return made(Kind.suspend)
+        case .control(let words):
+            w.put(words)
+            return made(Kind.control)
+        case .answer(let code, let text):
+            w.put(code)
+            w.put(text)
+            return made(Kind.answer)
         default: return frame
         }
     }
@@ -197,6 +215,10 @@ extension WireMessage {
             self = .modex(ticket: try r.number(), status: try r.number(), bytes: try r.data())
         case Kind.rankJoining: self = .rankJoining(rank: try r.number())
         case Kind.node: self = .node(environment: try r.list(), size: try r.number())
+        case Kind.rankUsage: self = .rankUsage(rank: try r.number(), ResourceUsage(words: try r.texts()))
+        case Kind.suspend: self = .suspend(try r.number() != 0)
+        case Kind.control: self = .control(try r.list())
+        case Kind.answer: self = .answer(code: try r.number(), text: try r.data())
         default: throw .unknownKind(frame.kind)
         }
         try r.finish()
@@ -228,6 +250,17 @@ extension JobAssignment {
             ranksPerNode: try r.texts().map { Int($0) ?? 0 }, plan: try r.data(), store: try r.text(),
             directory: try r.data(), environment: try r.list(), overrides: try r.list(),
             labelsOutput: try r.number() != 0, graceMilliseconds: try r.number())
+    }
+}
+
+extension ResourceUsage {
+    /// As decimal words: the wire's numbers have 32 bits.
+    fileprivate var words: [[UInt8]] {
+        [cpuMicroseconds, peakMemory, readBytes, writtenBytes].map { Array("\($0)".utf8) }
+    }
+    fileprivate init(words: [String]) {
+        func number(_ index: Int) -> UInt64 { index < words.count ? UInt64(words[index]) ?? 0 : 0 }
+        self.init(cpuMicroseconds: number(0), peakMemory: number(1), readBytes: number(2), writtenBytes: number(3))
     }
 }
 

@@ -56,6 +56,14 @@ package enum WireMessage: Equatable, Sendable {
     case pong
     /// A→C: a failed rank's shim may end (see `RankShim`).
     case release
+    /// C→A→L: what a rank used; before its `rankExited` the last word, in between a sample.
+    case rankUsage(rank: Int, ResourceUsage)
+    /// L→A: stop or continue every rank and what is below it.
+    case suspend(Bool)
+    /// A controller (`trireme job`) to the leader: a verb and its words; the answer's `code` is 0, or an
+    /// errno with the reason as its text. `attach` is answered by `output` until the job ends.
+    case control([[UInt8]])
+    case answer(code: Int, text: [UInt8])
 }
 
 /// What one node does for a job.

@@ -1,0 +1,98 @@
+import Diagnostics
+import Glibc
+import JobModel
+import LinuxSystem
+import NodeAgent
+import Orchestrator
+import Telemetry
+
+/// One `trireme job …` that has proved to know the job's secret.
+final class Controller {
+    let connection: Connection
+    /// Gets the ranks' output, and its input goes to rank 0.
+    var isAttached = false
+    init(_ connection: Connection) { self.connection = connection }
+}
+
+/// What other processes of the user may ask of a running job.
+extension JobLeader {
+    func admit(_ controller: Controller, _ words: [[UInt8]]) {
+        controllers.append(controller)
+        obey(words, from: controller)
+        controller.connection.flush()
+    }
+
+    func hear(_ controller: Controller) {
+        controller.connection.flush()
+        do throws(WireFailure) {
+            for message in try controller.connection.receive() {
+                switch message {
+                case .control(let words): obey(words, from: controller)
+                case .input(_, let bytes): takeInput(bytes, from: controller)
+                default: controller.connection.close()
+                }
+            }
+        } catch { controller.connection.close() }
+    }
+
+    func flushControllers() {
+        for controller in controllers {
+            controller.connection.flush()
+            // A slow reader of ours must not hold the job up: the record has what it misses.
+            if controller.connection.isCongested { controller.connection.close() }
+        }
+        controllers.removeAll { $0.connection.isClosed }
+    }
+
+    func passToAttached(_ bytes: [UInt8], rank: Int, stream: Int) {
+        for controller in controllers where controller.isAttached {
+            controller.connection.send(
+                .output(channel: UInt32(bitPattern: Int32(clamping: rank)), stream: stream, bytes: bytes))
+        }
+    }
+
+    private func takeInput(_ bytes: [UInt8], from controller: Controller) {
+        // Its end is its own, not that of the job's input.
+        guard controller.isAttached, !bytes.isEmpty, let inputTarget else { return }
+        streams.inputAdded(bytes.count)
+        agents[inputTarget.node]?.connection.send(.input(channel: inputTarget.channel, bytes: bytes))
+    }
+
+    private func obey(_ words: [[UInt8]], from controller: Controller) {
+        let words = words.map { String(decoding: $0, as: UTF8.self) }
+        let connection = controller.connection
+        func answer(_ code: Int32 = 0, _ text: String = "") {
+            connection.send(.answer(code: Int(code), text: Array(text.utf8)))
+        }
+        switch words.first {
+        case "cancel":
+            let number = words.count > 1 ? Int32(words[1]) ?? SIGTERM : SIGTERM
+            answer()
+            if isSuspended { setSuspended(false) }
+            note("cancelled by 'trireme job cancel'")
+            act(machine.handle(.terminated(signal: number), now: MonotonicTime.now()))
+        case "signal":
+            guard let number = words.count > 1 ? Int32(words[1]) : nil, (1...64).contains(number) else {
+                return answer(EINVAL, "no such signal")
+            }
+            sendToAll(.signal(Int(number)))
+            answer()
+        case "suspend", "resume":
+            guard machine.phase == .running else { return answer(EINVAL, "the job is \(machine.phase)") }
+            setSuspended(words[0] == "suspend")
+            answer()
+        case "attach":
+            controller.isAttached = true
+            recordEvent(.attached)
+            answer()
+        default: answer(ENOSYS, "the job's leader does not know '\(words.first ?? "")'")
+        }
+    }
+
+    private func setSuspended(_ isOn: Bool) {
+        guard isOn != isSuspended else { return }
+        isSuspended = isOn
+        sendToAll(.suspend(isOn))
+        recordEvent(isOn ? .suspended : .resumed)
+    }
+}
