@@ -52,7 +52,8 @@ package struct ImageConvert: ParsableCommand {
         let report = try write(SingleFileWriter(options: try options()))
         guard !quiet else { return }
         if report.skippedDevices > 0 {
-            Output.standard.line("note: \(report.skippedDevices) devices, pipes or sockets were left out", to: .progress)
+            Output.standard.line(
+                "note: \(report.skippedDevices) devices, pipes or sockets were left out", to: .progress)
         }
         Output.standard.line("\(target): \(ByteCount.text(report.bytes)), \(report.files) files")
     }
