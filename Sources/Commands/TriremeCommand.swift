@@ -14,7 +14,7 @@ package struct TriremeCommand: ParsableCommand {
             ImagePullCommand.self, ImagePushCommand.self, ImagesShortcut.self, RemoveImageShortcut.self,
             LoginCommand.self, LogoutCommand.self, RegistryCommand.self,
             ClusterCommand.self, AllocCommand.self, JobCommand.self, JobProcesses.self, JobLogs.self, JobStats.self,
-            DoctorCommand.self, ExplainCommand.self,
+            DoctorCommand.self, CleanCommand.self, ExplainCommand.self,
         ])
 
     package init() {}

@@ -287,8 +287,17 @@ package struct ControlGroup: Equatable, Sendable {
         }
     }
 
+    /// Removes the empty groups of ours whose keeper is gone, beside the caller's own.
+    /// - Parameter keeping: they stay, and are only named.
+    /// - Returns: their paths.
+    package static func removeLeftovers(keeping: Bool, in tree: CgroupTree = .current()) -> [String] {
+        Set(tree.hierarchies.compactMap(\.directory)).sorted().flatMap { sweep($0, keeping: keeping) }
+    }
+
     /// Removes groups of ours in `parent` whose keeper is gone; those with processes stay.
-    static func sweep(_ parent: String) {
+    @discardableResult
+    static func sweep(_ parent: String, keeping: Bool = false) -> [String] {
+        var gone: [String] = []
         for name in CgroupFile.names(in: parent, prefix: namePrefix) {
             let digits = name.dropFirst(namePrefix.count).prefix { $0.isNumber }
             guard let pid = pid_t(digits), pid > 0, Glibc.kill(pid, 0) != 0, errno == ESRCH else { continue }
@@ -296,8 +305,9 @@ package struct ControlGroup: Equatable, Sendable {
             var status = stat()
             let path = parent + "/" + name
             guard stat(path, &status) == 0, time(nil) - status.st_ctim.tv_sec > 10 else { continue }
-            rmdir(path)
+            if keeping || rmdir(path) == 0 { gone.append(path) }
         }
+        return gone
     }
 
     /// The names of groups of ours that lie directly below the caller's own, in any hierarchy.

@@ -1,0 +1,9 @@
+extension DiagnosticCatalogue {
+    /// `trireme clean`.
+    static let clean: [Entry] = [
+        Entry(
+            "clean-refused", "something cannot be removed now",
+            "'trireme clean --all' removes the image store, and a running container reads its image from there: end "
+                + "the container first. What belongs to other users is never touched.")
+    ]
+}
