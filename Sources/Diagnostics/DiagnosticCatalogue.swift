@@ -27,6 +27,7 @@ package enum DiagnosticCatalogue {
         singleFile,
         life,
         record,
+        launchers,
     ].flatMap { $0 }
 
     private static let general: [Entry] = [
