@@ -28,6 +28,7 @@ package enum DiagnosticCatalogue {
         life,
         record,
         clean,
+        launchers,
     ].flatMap { $0 }
 
     private static let general: [Entry] = [

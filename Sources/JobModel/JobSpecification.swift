@@ -4,8 +4,11 @@ package struct ResourceRequest: Equatable, Sendable {
     package var tasks: Int?
     package var nodes: Int?
     package var tasksPerNode: Int?
+    /// Only for a fresh allocation; in one that stands, slots are counted by it.
+    package var cpusPerTask: Int?
 
-    package init(tasks: Int? = nil, nodes: Int? = nil, tasksPerNode: Int? = nil) {
+    package init(tasks: Int? = nil, nodes: Int? = nil, tasksPerNode: Int? = nil, cpusPerTask: Int? = nil) {
+        self.cpusPerTask = cpusPerTask
         self.tasks = tasks
         self.nodes = nodes
         self.tasksPerNode = tasksPerNode
@@ -30,6 +33,17 @@ package enum ProcessManagement: String, CaseIterable, Sendable {
     case auto, pmi2, pmix, none
 }
 
+/// What the command line says of every rank.
+package struct RankSettings: Equatable, Sendable {
+    /// A failing rank does not end the others.
+    package var keepsGoing = false
+    package var timeLimitMilliseconds: Int?
+    /// Patterns of file names; nil where the streams are the leader's own.
+    package var outputPattern: String?
+    package var errorPattern: String?
+    package init() {}
+}
+
 /// One parallel job, validated: every number is in range and fits the allocation.
 package struct JobSpecification: Equatable, Sendable {
     /// Unique among the jobs of this user: batch job id, a dot, random digits.
@@ -45,6 +59,7 @@ package struct JobSpecification: Equatable, Sendable {
     package var joinTimeoutMilliseconds: Int
     /// What every rank executes, byte for byte.
     package var command: [[UInt8]]
+    package var ranks = RankSettings()
 
     package init(
         id: String, model: ContainerModel, launcher: LauncherChoice, processManagement: ProcessManagement,

@@ -60,6 +60,10 @@ package struct JobStateMachine: Sendable {
         package var joinTimeoutMilliseconds: Int
         /// What to type to see whether the nodes can be reached at all, and whether they were taken away.
         package var advice: SystemAdvice
+        /// A failing rank does not end the others.
+        package var keepsGoing = false
+        /// From the job's start to its end at the latest, and whose limit that is.
+        package var timeLimit: (milliseconds: Int, whose: String)?
         package init(
             map: TaskMap, hasLauncher: Bool, graceMilliseconds: Int, joinTimeoutMilliseconds: Int,
             advice: SystemAdvice = SystemAdvice()
@@ -84,6 +88,8 @@ package struct JobStateMachine: Sendable {
     private var startedAt: Int
     private var endBy: Int?
     private var lastInterrupt: Int?
+    /// Of a job that keeps going.
+    private var firstFailure: ExitStatus?
     /// The launcher ended well but not every rank's report has arrived.
     private var reportsDueBy: Int?
     /// A rank died by TERM or KILL that we did not send; the launcher's own code may say more (MPI_Abort).
@@ -201,9 +207,15 @@ package struct JobStateMachine: Sendable {
     private mutating func rankExited(_ rank: Int, _ status: ExitStatus, _ now: Int) -> [Effect] {
         if exits[rank] == nil { exits[rank] = status }
         guard code == nil else { return [] }
+        let allDone = exits.count == setup.map.size
         if status.isSuccess {
-            let allDone = exits.count == setup.map.size
-            return allDone && (!setup.hasLauncher || reportsDueBy != nil) ? end(0, [], now) : []
+            return allDone && (!setup.hasLauncher || reportsDueBy != nil) ? end(firstFailure?.code ?? 0, [], now) : []
+        }
+        if setup.keepsGoing {
+            if firstFailure == nil { firstFailure = status }
+            let place = setup.map.place(of: rank).map { " on \(nodeName($0.node))" } ?? ""
+            let word = Effect.announce("rank \(rank)\(place) \(status)" + (allDone ? "" : "; the others go on"))
+            return allDone ? end(firstFailure?.code ?? 0, [word], now) : [word]
         }
         if setup.hasLauncher, status == .signaled(9) || status == .signaled(15) {
             if suspect == nil { suspect = (rank, status, now + Self.suspectMilliseconds) }
@@ -262,6 +274,9 @@ package struct JobStateMachine: Sendable {
     }
 
     private mutating func handleTime(_ now: Int) -> [Effect] {
+        if let limit = setup.timeLimit, phase == .joining || phase == .running, now - startedAt >= limit.milliseconds {
+            return end(ExitCode.timeLimit, [.announce(limit.whose)], now)
+        }
         switch phase {
         case .joining:
             guard now - startedAt >= setup.joinTimeoutMilliseconds else { return [] }

@@ -72,7 +72,7 @@ import Testing
     ]
 
     /// Runs `text` as a job of `system`.
-    private func job(_ system: System, _ text: String) throws -> ProgramRun {
+    func job(_ system: System, _ text: String) throws -> ProgramRun {
         try fixture.script(
             """
             work=$(mktemp -d); trap 'rm -rf "$work"' EXIT; export work

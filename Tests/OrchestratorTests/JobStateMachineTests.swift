@@ -176,3 +176,31 @@ private let failure = Diagnostic(DiagnosticCode("test"), "n2")
             machine.handle(.agentEmpty(node: 0, unkillable: 2), now: 1) == [.announce("2 unkillable processes on n1")])
     }
 }
+
+@Suite struct RankSettingTests {
+    @Test func othersGoOn() {
+        var machine = machine(launcher: false)
+        machine.setup.keepsGoing = true
+        #expect(
+            machine.handle(.rankExited(rank: 2, .exited(3)), now: 3) == [
+                .announce("rank 2 on n2 exited 3; the others go on")
+            ])
+        #expect(machine.handle(.rankExited(rank: 0, .exited(0)), now: 4).isEmpty)
+        _ = machine.handle(.rankExited(rank: 1, .exited(9)), now: 5)
+        #expect(machine.handle(.rankExited(rank: 3, .exited(0)), now: 6) == [stop])
+        _ = machine.handle(.agentEmpty(node: 0, unkillable: 0), now: 7)
+        #expect(machine.handle(.agentEmpty(node: 1, unkillable: 0), now: 7) == [.finish(code: 3)])
+    }
+
+    @Test(arguments: [true, false]) func timeEndsIt(running: Bool) {
+        var machine = machine(launcher: false, running: running)
+        machine.setup.timeLimit = (10_000, "over")
+        #expect(machine.handle(.timePassed, now: 9_999).isEmpty)
+        #expect(machine.handle(.timePassed, now: 10_000).starts(with: [.announce("over"), stop]))
+        _ = machine.handle(.agentEmpty(node: 0, unkillable: 0), now: 10_001)
+        if running {
+            #expect(machine.handle(.agentEmpty(node: 1, unkillable: 0), now: 10_001) == [.finish(code: 124)])
+        }
+        #expect(machine.handle(.timePassed, now: 10_002).isEmpty)
+    }
+}

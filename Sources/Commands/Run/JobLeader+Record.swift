@@ -94,7 +94,7 @@ extension JobLeader {
 
     /// What a rank wrote goes to our own streams, into the record, and to those attached.
     func deliver(_ bytes: [UInt8], rank: Int, stream: Int) {
-        streams.add(stream, bytes)
+        rankWrote(rank, stream, bytes)
         record?.keep(bytes, rank: rank, stream: stream)
         passToAttached(bytes, rank: rank, stream: stream)
     }

@@ -35,6 +35,7 @@ final class JobLeader {
     var launcherVoice = LauncherVoice()
     /// Where our standard input goes: the process of rank 0.
     var inputTarget: (node: Int, channel: UInt32)?
+    var outputFiles: OutputFiles?
     private var fanOut: FanOut?
     /// Nil when it could not be made.
     var record: JobRecord?
@@ -98,6 +99,10 @@ final class JobLeader {
                 joinTimeoutMilliseconds: job.joinTimeoutMilliseconds,
                 advice: Detection.manager(named: allocation.system)?.advice(for: allocation) ?? SystemAdvice()),
             now: MonotonicTime.now())
+        machine.setup.keepsGoing = job.ranks.keepsGoing
+        machine.setup.timeLimit = Self.timeLimit(job, allocation)
+        outputFiles = OutputFiles(
+            output: job.ranks.outputPattern, error: job.ranks.errorPattern, map: job.map, jobID: allocation.jobID)
         do throws(SyscallError) {
             let bound = try TCPSocket.listen(port: port)
             self.port = bound.port
@@ -113,6 +118,15 @@ final class JobLeader {
                 reasons: ["the job's nodes could not report there", error.sentence],
                 remedies: port == 0 ? [] : ["leave --port out: a free one is taken", "ss -ltnp 'sport = :\(port)'"])
         }
+    }
+
+    /// The user's limit, or the allocation's end so long before it that our own ending comes first.
+    private static func timeLimit(_ job: JobSpecification, _ allocation: Allocation) -> (Int, String)? {
+        let own = job.ranks.timeLimitMilliseconds.map { ($0, "the time limit of \(Double($0) / 1000) s is over") }
+        guard let end = allocation.endTime else { return own }
+        let left = (end - time(nil)) * 1000 - job.graceMilliseconds - 5_000
+        guard left > 0, left < own?.0 ?? .max else { return own }
+        return (left, "job \(allocation.jobID) of \(allocation.system) is about to end")
     }
 
     // MARK: The loop

@@ -32,74 +32,30 @@ struct MPILaunch {
     private static let agent = "/.trireme/agent"
 
     func start() throws(Diagnostic) -> RankStart {
-        if job.launcher == .direct { return try direct() }
-        let detected = try detect()
-        if job.model == .rank || job.launcher == .srun { return try step(detected) }
-        guard let detected else {
-            if job.launcher == .mpirun {
-                throw Diagnostic(
-                    DiagnosticCode("mpi-mismatch"), container.image.name, reasons: ["the image has no MPI"],
-                    remedies: ["--launcher direct"])
-            }
-            return .direct(.pmi, isMPI: false)
-        }
-        guard let launcher = detected.installation.launcher else {
+        let survey = try LaunchSurvey(job, container: container, allocation: allocation)
+        let launcher = try survey.choose(job).launcher
+        if job.ranks.keepsGoing, launcher != .direct {
             throw Diagnostic(
-                DiagnosticCode("mpi-mismatch"), container.image.name,
-                reasons: ["the image has an MPI library (\(detected.installation.library)) but no mpirun or mpiexec"],
-                remedies: ["install the MPI's launcher in the image", "--model rank lets Slurm start the ranks"])
+                DiagnosticCode("option-value"), "--keep-going",
+                reasons: ["\(launcher.rawValue) ends the ranks when one fails"], remedies: ["--launcher direct"])
         }
-        switch detected.flavour {
-        case .openMPI: return openMPI(launcher)
-        case .mpich: return mpich(launcher)
-        }
-    }
-
-    private func detect() throws(Diagnostic) -> DetectedMPI? {
-        let command = String(decoding: job.command.first ?? [], as: UTF8.self)
-        do throws(SyscallError) {
-            // Several MPIs and a command that does not tell: what the image itself calls mpirun.
-            if let found = try MPIDetection.detect(image: container.image, command: command) { return found }
-            return try MPIDetection.detect(image: container.image, command: "mpirun")
-        } catch {
-            throw Diagnostic(DiagnosticCode("store-unusable"), container.image.name, reasons: [error.sentence])
+        switch launcher {
+        case .direct, .auto: return direct(survey)
+        case .srun: return try step(survey)
+        case .mpirun:
+            let launcher = survey.detected?.installation.launcher ?? ""
+            if case .mpich = survey.detected?.flavour { return mpich(launcher) }
+            return openMPI(launcher)
         }
     }
 
     /// The agents start the ranks. MPICH and its kin find each other by the PMI the agents serve; OpenMPI
     /// speaks PMIx alone, and without it would start every rank as a job of its own, without a word.
-    private func direct() throws(Diagnostic) -> RankStart {
-        let command = String(decoding: job.command.first ?? [], as: UTF8.self)
-        let linked: DetectedMPI?
-        do throws(SyscallError) {
-            linked = try MPIDetection.linked(image: container.image, command: command)
-        } catch {
-            throw Diagnostic(DiagnosticCode("store-unusable"), container.image.name, reasons: [error.sentence])
-        }
-        guard case .openMPI = linked?.flavour, let linked, job.map.size > 1 else {
-            return .direct(.pmi, isMPI: linked != nil)
-        }
-        guard let library = try pmixLibrary(beside: linked.installation.library) else {
-            throw Diagnostic(
-                DiagnosticCode("mpi-mismatch"), "--launcher direct",
-                reasons: [
-                    "\(command) uses Open MPI, which needs PMIx, and \(container.image.name) has no libpmix.so.2 to serve it with",
-                    "every rank would start as a job of its own",
-                ],
-                remedies: [
-                    "--launcher mpirun uses the image's own launcher", "--model rank lets Slurm start the ranks",
-                ])
+    private func direct(_ survey: LaunchSurvey) -> RankStart {
+        guard case .openMPI = survey.linked?.flavour, let library = survey.pmixLibrary, job.map.size > 1 else {
+            return .direct(.pmi, isMPI: survey.linked != nil)
         }
         return .direct(.pmix(library: library), isMPI: true)
-    }
-
-    /// The image's libpmix: of the MPI's own directory (Open MPI 5 brings one), else of the system's.
-    private func pmixLibrary(beside library: String) throws(Diagnostic) -> String? {
-        do throws(SyscallError) {
-            return try MPIDetection.library("libpmix.so.2", beside: library, image: container.image)
-        } catch {
-            throw Diagnostic(DiagnosticCode("store-unusable"), container.image.name, reasons: [error.sentence])
-        }
     }
 
     private var hosts: String { job.map.nodes.map { "\($0.name):\($0.tasks)" }.joined(separator: ",") }
@@ -144,13 +100,8 @@ struct MPILaunch {
 
     // MARK: Started by Slurm
 
-    private func step(_ detected: DetectedMPI?) throws(Diagnostic) -> RankStart {
-        guard allocation.system == "slurm" else {
-            throw Diagnostic(
-                DiagnosticCode("no-allocation"), "--model rank", reasons: ["needs a Slurm allocation"],
-                remedies: ["salloc -n \(job.map.size) trireme run …", "trireme run --cluster NAME …"])
-        }
-        let kind = try processManagement(detected)
+    private func step(_ survey: LaunchSurvey) throws(Diagnostic) -> RankStart {
+        let kind = try processManagement(survey)
         let program: String
         do throws(SyscallError) { program = try SiteProgram.path("trireme") } catch {
             throw Diagnostic(DiagnosticCode("installation"), "/proc/self/exe", reasons: [error.sentence])
@@ -168,19 +119,14 @@ struct MPILaunch {
                 map: job.map, jobID: allocation.jobID, processManagement: kind, command: command))
     }
 
-    /// The kind this image's MPI understands. The other pairs start every rank as a job of one, silently.
-    private func processManagement(_ detected: DetectedMPI?) throws(Diagnostic) -> ProcessManagement {
-        guard let detected else { return job.processManagement == .auto ? .none : job.processManagement }
-        let fitting: ProcessManagement
-        let family: String
-        switch detected.flavour {
-        case .openMPI: (fitting, family) = (.pmix, "Open MPI")
-        case .mpich: (fitting, family) = (.pmi2, "MPICH")
+    private func processManagement(_ survey: LaunchSurvey) throws(Diagnostic) -> ProcessManagement {
+        guard let fitting = survey.fittingKind else {
+            return job.processManagement == .auto ? .none : job.processManagement
         }
         if job.processManagement == .auto || job.processManagement == fitting { return fitting }
         throw Diagnostic(
             DiagnosticCode("mpi-mismatch"), "--mpi \(job.processManagement.rawValue)",
-            reasons: ["\(family) in \(container.image.name) would start every rank as a job of its own"],
+            reasons: ["\(survey.family) in \(container.image.name) would start every rank as a job of its own"],
             remedies: ["--mpi \(fitting.rawValue)", "--model node uses the image's own launcher"])
     }
 }

@@ -26,6 +26,9 @@ struct PlanReport {
                 reasons: ["the options do not fit into a launch plan: \(error)"])
         }
         var text: [UInt8] = []
+        if options.explain == .launch {
+            text += Array("one process, which this command becomes; -n or -N make it a parallel job\n".utf8)
+        }
         if options.dryRun {
             text += Array("image        \(image.name)  \(image.record.manifest.digest)\n".utf8)
             text += try root(encoded)

@@ -58,15 +58,23 @@ struct RunRequest {
             return 0
         }
         let image = try RemoteImage.resolve(name, resolver)
-        if options.explain.isAsked { return try explain(image) }
+        if options.explain.isAsked, options.explain.explain != .launch || !options.parallel.isParallel {
+            return try explain(image)
+        }
         guard options.parallel.isParallel else {
             return try SingleRun.execute(plan(image), verb: verb, words: words)
         }
         let allocation = try self.allocation(surroundings)
         let plan = try self.plan(image)
         let specification = try self.specification(image, plan, allocation)
+        let container = JobContainer(image: image, plan: plan, store: locations.store)
+        if options.explain.explain == .launch {
+            let survey = try LaunchSurvey(specification, container: container, allocation: allocation)
+            Output.standard.write(bytes: Array(survey.text(specification, allocation).utf8))
+            return 0
+        }
         return try JobLeader(
-            specification, container: JobContainer(image: image, plan: plan, store: locations.store),
+            specification, container: container,
             allocation: allocation, port: UInt16(options.parallel.port),
             isQuiet: options.process.quiet
         ).run()
@@ -76,19 +84,30 @@ struct RunRequest {
 
     private var resources: ResourceRequest {
         ResourceRequest(
-            tasks: options.parallel.ntasks, nodes: options.parallel.nodes, tasksPerNode: options.parallel.ntasksPerNode)
+            tasks: options.parallel.ntasks, nodes: options.parallel.nodes, tasksPerNode: options.parallel.ntasksPerNode,
+            cpusPerTask: options.parallel.cpusPerTask)
     }
 
     private func allocation(_ surroundings: Surroundings) throws(Diagnostic) -> Allocation {
-        if let allocation = try options.parallel.allocation(in: surroundings) { return allocation }
-        if (options.parallel.nodes ?? 1) == 1, options.parallel.model == "node" {
+        let perTask = options.parallel.cpusPerTask ?? 1
+        guard perTask >= 1 else {
+            throw Diagnostic(DiagnosticCode("option-value"), "-c \(perTask)", reasons: ["must be at least 1"])
+        }
+        if var allocation = try options.parallel.allocation(in: surroundings) {
+            // Slurm counts by it already where it was told.
+            if allocation.system != "slurm" || surroundings.environment("SLURM_CPUS_PER_TASK") == nil {
+                for index in allocation.nodes.indices { allocation.nodes[index].slots /= perTask }
+            }
+            return allocation
+        }
+        if (options.parallel.nodes ?? 1) == 1, options.parallel.launcher != "srun" {
             var mask = [UInt64](repeating: 0, count: 128)
             let bytes = Int(linux_sched_getaffinity(0, 1024, &mask))
             let processors = mask.prefix(max(0, bytes) / 8).reduce(0) { $0 + $1.nonzeroBitCount }
             // More ranks than processors is slow but legal on one's own machine.
             return LocalMachine.allocation(
                 name: HostName.current,
-                slots: max(processors, options.parallel.ntasks ?? 1, options.parallel.ntasksPerNode ?? 1))
+                slots: max(processors / perTask, options.parallel.ntasks ?? 1, options.parallel.ntasksPerNode ?? 1))
         }
         throw Diagnostic(
             DiagnosticCode("no-allocation"), "this process",
@@ -127,7 +146,7 @@ struct RunRequest {
             throw Diagnostic(
                 DiagnosticCode("no-command"), image.name, reasons: ["the image names no command and none was typed"])
         }
-        return JobSpecification(
+        var specification = JobSpecification(
             id: "\(allocation.jobID).\(RandomBytes.hex(RandomBytes.make(4)))",
             model: try choice("--model", options.parallel.model),
             launcher: try choice("--launcher", options.parallel.launcher),
@@ -135,6 +154,8 @@ struct RunRequest {
             processManagement: try choice("--mpi", options.parallel.mpi == "host" ? "auto" : options.parallel.mpi),
             map: map, labelsOutput: options.parallel.labelIo, graceMilliseconds: options.parallel.grace * 1000,
             joinTimeoutMilliseconds: options.parallel.joinTimeout * 1000, command: command)
+        specification.ranks = try options.parallel.rankSettings()
+        return specification
     }
 
     private static func diagnostic(_ failure: TaskMap.Failure, _ allocation: Allocation) -> Diagnostic {
@@ -177,6 +198,7 @@ struct RunRequest {
     private func plan(_ image: StoredImage) throws(Diagnostic) -> LaunchPlan {
         let context = self.context(image)
         var plan = try options.plan(in: context)
+        if options.parallel.isParallel { plan.overrides += try options.parallel.rankVariables(plan.overrides) }
         if options.parallel.mpi == "host" {
             let typed = words.count > 1 ? words[1] : plan.entrypoint.first ?? plan.command.first ?? []
             try HostMPIOption.apply(to: &plan, command: String(decoding: typed, as: UTF8.self), in: context)

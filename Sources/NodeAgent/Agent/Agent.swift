@@ -143,7 +143,9 @@ package final class Agent {
         case .input(let channel): flushInput(channel)
         case .output(let channel, let pipe): if let process = processes[channel] { forward(pipe, of: process) }
         case .rankOutput(let output): forward(output)
-        case .management(let rank): fence(management?.read(rank))
+        case .management(let rank):
+            fence(management?.read(rank))
+            endAborted()
         case .pmix: hearPMIx()
         case .pmixComplaints: pmix?.readComplaints()
         }
@@ -173,6 +175,10 @@ package final class Agent {
     /// What the rank wrote before it ended comes before its end.
     func drainRankOutputs(of rank: Int) {
         for output in rankOutputs where output.rank == rank { while forward(output) {} }
+    }
+
+    func drainOutputs(of process: AgentProcess) {
+        for pipe in process.output { while !leader.isCongested, forward(pipe, of: process) {} }
     }
 
     func flushInput(_ channel: UInt32) {
@@ -316,20 +322,21 @@ package final class Agent {
             process.status =
                 linux_status_exited(status) != 0
                 ? .exited(linux_status_exit_code(status)) : .signaled(linux_status_signal(status))
+            if let code = process.abortCode { process.status = .exited(code) }
         }
         for (channel, process) in processes {
             guard let status = process.status else { continue }
             if leader.isCongested { continue }
             if !process.exitIsReported {
                 // What it wrote before it ended comes before its end.
-                for pipe in process.output { while !leader.isCongested, forward(pipe, of: process) {} }
+                drainOutputs(of: process)
                 if leader.isCongested { continue }
                 process.exitIsReported = true
                 reportMemoryKills(to: channel)
                 if process.rank >= 0 {
                     ranks[process.rank] = nil
                     management?.ended(process.rank)
-                    leader.send(.rankExited(rank: process.rank, status))
+                    if process.abortCode == nil { leader.send(.rankExited(rank: process.rank, status)) }
                 }
                 leader.send(.exited(channel: channel, status))
             }
@@ -375,9 +382,7 @@ package final class Agent {
     private func finish(unkillable: Int) {
         isFinished = true
         hearClientsOut()
-        for process in processes.values {
-            for pipe in process.output { while !leader.isCongested, forward(pipe, of: process) {} }
-        }
+        for process in processes.values { drainOutputs(of: process) }
         for output in rankOutputs { while !leader.isCongested, forward(output) {} }
         leader.send(.empty(unkillable: unkillable))
         // The last word may wait for a slow leader, but not for ever.

@@ -14,6 +14,8 @@ final class AgentProcess {
     let input: InputPipe
     var status: ExitStatus?
     var exitIsReported = false
+    /// What it asked to end with, when it is killed for having called MPI_Abort.
+    var abortCode: Int32?
 
     /// Starts `launch`. Its outputs become pipes, its input a pipe or /dev/null.
     init(channel: UInt32, _ launch: Launch, environment: [[UInt8]], labels: Bool) throws(SyscallError) {
@@ -24,11 +26,14 @@ final class AgentProcess {
             close(input.read)
             input = try PipeEnds.make()
         }
+        let complete = EnvironmentBlock.merged(environment, launch.environment)
+        let before = launch.rank >= 0 ? RankBinding.bind(complete) : nil
+        defer { RankBinding.restore(before) }
         let started: Result<pid_t, SyscallError>
         do throws(SyscallError) {
             started = .success(
                 try Spawn.start(
-                    launch.arguments, environment: EnvironmentBlock.merged(environment, launch.environment),
+                    launch.arguments, environment: complete,
                     streams: .init(input: input.read, output: out.write, error: err.write)))
         } catch { started = .failure(error) }
         close(out.write)

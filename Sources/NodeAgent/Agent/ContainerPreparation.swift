@@ -50,6 +50,8 @@ enum ContainerPreparation {
         [
             EnvironmentBlock.entry("TRIREME_JOB_ID", job.jobID),
             EnvironmentBlock.entry("TRIREME_SIZE", job.size),
+            EnvironmentBlock.entry("TRIREME_LOCAL_SIZE", job.ranksPerNode[job.nodeIndex]),
+            EnvironmentBlock.entry("LOCAL_WORLD_SIZE", job.ranksPerNode[job.nodeIndex]),
             EnvironmentBlock.entry("TRIREME_NODE_RANK", job.nodeIndex),
             EnvironmentBlock.entry("TRIREME_NODE_COUNT", job.nodeNames.count),
             EnvironmentBlock.entry("TRIREME_NODELIST", HostList(job.nodeNames).description),

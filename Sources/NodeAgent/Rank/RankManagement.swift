@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import JobModel
 import LinuxSystem
 import ProcessManagement
 
@@ -26,6 +27,9 @@ final class RankManagement {
             descriptor = -1
         }
     }
+
+    /// Ranks that asked for the job's end, and the codes they want it to have.
+    private(set) var aborted: [(rank: Int, code: Int)] = []
 
     /// A barrier that takes longer is looked at, this often.
     private static let patienceMilliseconds = 100
@@ -56,6 +60,11 @@ final class RankManagement {
                 EnvironmentBlock.entry("MPI_LOCALNRANKS", job.ranksPerNode[job.nodeIndex]),
             ]
         )
+    }
+
+    func takeAborted() -> [(rank: Int, code: Int)] {
+        defer { aborted = [] }
+        return aborted
     }
 
     func started(_ rank: Int, _ pid: pid_t) { lines[rank]?.pid = pid }
@@ -100,8 +109,8 @@ final class RankManagement {
                 write(forRank, line)
                 if let next = say(held, rank) { fence = next }
             case .fence(let entries): fence = entries
-            // The rank exits with that code by itself, and a failing rank ends the job.
-            case .abort: break
+            // MPICH waits to be killed; with nobody doing so it would wait for ever.
+            case .abort(let rank, let code, _): aborted.append((rank, code))
             case .refuse(let rank, _): lines[rank]?.shut()
             }
         }
@@ -124,6 +133,21 @@ final class RankManagement {
             // Twice in a row: bytes that merely arrived are not bytes that nobody reads.
             if unread, line.sawUnread { write(line.engine.release(), line) }
             line.sawUnread = unread
+        }
+    }
+}
+
+extension Agent {
+    /// Ends the ranks that called MPI_Abort, each with its code.
+    func endAborted() {
+        for (rank, code) in management?.takeAborted() ?? [] {
+            guard let process = processes.values.first(where: { $0.rank == rank }) else { continue }
+            process.abortCode = code & 0xFF == 0 ? 1 : Int32(code & 0xFF)
+            // Said before it is killed: its peers on other nodes fail by that, and would be blamed.
+            drainOutputs(of: process)
+            leader.send(.rankExited(rank: rank, .exited(process.abortCode ?? 1)))
+            leader.flush()
+            kill(-process.pid, SIGKILL)
         }
     }
 }

@@ -36,6 +36,7 @@ enum RankShim {
         _ = linux_sigprocmask(SIG_BLOCK, handled, nil)
         _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(SIGKILL), 0, 0, 0)
         let pid: pid_t
+        _ = RankBinding.bind(environment)
         do throws(SyscallError) {
             pid = try Spawn.start(command, environment: environment, streams: node.streams)
         } catch {

@@ -32,6 +32,7 @@ package enum SlurmCommands {
         if let nodes = request.nodes { words += ["-N", "\(nodes)"] }
         if let tasks = request.tasks { words += ["-n", "\(tasks)"] }
         if let perNode = request.tasksPerNode { words += ["--ntasks-per-node=\(perNode)"] }
+        if let processors = request.cpusPerTask { words += ["-c", "\(processors)"] }
         return words + command
     }
 }

@@ -1,18 +1,30 @@
 import ArgumentParser
 import Diagnostics
 import JobModel
+import NodeAgent
 import ResourceManagers
 
 /// Parallel jobs: how many ranks, where, and what starts them.
 struct ParallelOptions: ParsableArguments {
     static let longNames = [
         "--ntasks", "--nodes", "--ntasks-per-node", "--model", "--launcher", "--mpi", "--cluster", "--label-io",
-        "--grace", "--join-timeout", "--port", "--rm", "--hostfile",
+        "--grace", "--join-timeout", "--port", "--rm", "--hostfile", "--cpus-per-task", "--bind-to", "--output",
+        "--error", "--keep-going", "--time",
     ]
 
     @Option(name: [.customShort("n"), .long], help: "Ranks of a parallel job.") var ntasks: Int?
     @Option(name: [.customShort("N"), .long], help: "Nodes of a parallel job.") var nodes: Int?
     @Option(help: "Ranks per node.") var ntasksPerNode: Int?
+    @Option(name: [.customShort("c"), .long], help: "Processors each rank gets.") var cpusPerTask: Int?
+    @Option(help: "Processors a rank may use: 'core' (its own), 'socket', 'none' (all of the node).")
+    var bindTo: String = "none"
+    @Option(
+        name: [.customShort("o"), .long],
+        help: "File for what ranks write: %j job, %r rank, %R rank in its node, %n and %h node, %u user.")
+    var output: String?
+    @Option(help: "The same for standard error (default: with --output).") var error: String?
+    @Flag(help: "A failing rank does not end the others (--launcher direct).") var keepGoing = false
+    @Option(help: "Wall-clock limit: minutes, M:S, H:M:S, D-H:M:S, or 90s, 10m, 2h. Exit 124.") var time: String?
     @Option(help: "Who shares a container: 'node' (all ranks of a node) or 'rank'.") var model: String = "node"
     @Option(help: "What starts the ranks: auto, direct, mpirun, srun.") var launcher: String = "auto"
     @Option(help: "With --model rank: auto, pmi2, pmix, none. 'host' puts the host's MPI in the image's place.")
@@ -54,6 +66,66 @@ struct ParallelOptions: ParsableArguments {
                 reasons: ["this process does not stand in one of its allocations"],
                 remedies: resourceManager == "ssh" ? ["--hostfile FILE"] : ["trireme alloc show"])
         }
+    }
+
+    func rankSettings() throws(Diagnostic) -> RankSettings {
+        try OutputFiles.check("--output", output)
+        try OutputFiles.check("--error", error)
+        var settings = RankSettings()
+        settings.keepsGoing = keepGoing
+        settings.timeLimitMilliseconds = try timeLimit()
+        settings.outputPattern = output
+        settings.errorPattern = error
+        return settings
+    }
+
+    /// What `-c` and `--bind-to` tell the ranks and those who start them.
+    func rankVariables(_ typed: [[UInt8]]) throws(Diagnostic) -> [[UInt8]] {
+        guard ["none", "core", "socket"].contains(bindTo) else {
+            throw Diagnostic(
+                DiagnosticCode("option-value"), "--bind-to \(bindTo)", reasons: ["unknown value"],
+                remedies: ["one of: core, socket, none"])
+        }
+        var variables: [[UInt8]] = []
+        if bindTo != "none" { variables.append(EnvironmentBlock.entry(RankBinding.policyVariable, bindTo)) }
+        if let cpusPerTask {
+            variables.append(EnvironmentBlock.entry(RankBinding.coresVariable, cpusPerTask))
+            // What OpenMP programs take for the machine otherwise: every rank would use all processors.
+            if EnvironmentBlock.value("OMP_NUM_THREADS", in: typed + EnvironmentBlock.current()) == nil {
+                variables.append(EnvironmentBlock.entry("OMP_NUM_THREADS", cpusPerTask))
+            }
+        }
+        return variables
+    }
+
+    /// The limit in milliseconds, in Slurm's words (sbatch(1), --time) or ours with a unit.
+    func timeLimit() throws(Diagnostic) -> Int? {
+        guard let time else { return nil }
+        if let value = Self.milliseconds(time), value > 0 { return value }
+        throw Diagnostic(
+            DiagnosticCode("option-value"), "--time \(time)", reasons: ["is no time"],
+            remedies: ["minutes (90), M:S (1:30), H:M:S, D-H, D-H:M, D-H:M:S, or with a unit: 90s, 10m, 2h30m"])
+    }
+
+    static func milliseconds(_ text: String) -> Int? {
+        if text.contains(where: \.isLetter) {
+            return ProcessOptions.Duration.milliseconds(text).flatMap { Int(exactly: $0) }
+        }
+        let parts = text.split(separator: "-", omittingEmptySubsequences: false)
+        let numbers = parts.last?.split(separator: ":", omittingEmptySubsequences: false).map { Int($0) } ?? []
+        guard parts.count <= 2, (1...3).contains(numbers.count),
+            numbers.allSatisfy({ $0 != nil && $0! >= 0 && $0! < 1_000_000 })
+        else { return nil }
+        let fields = numbers.compactMap { $0 }
+        var units = [60, 1]
+        if parts.count == 2 { units = [3600, 60, 1] }
+        if fields.count == 3 { units = [3600, 60, 1] }
+        var seconds = zip(fields, units).reduce(0) { $0 + $1.0 * $1.1 }
+        if parts.count == 2 {
+            guard let days = Int(parts[0]), (0..<100_000).contains(days) else { return nil }
+            seconds += days * 86_400
+        }
+        return seconds * 1000
     }
 
     /// A job, even if of one rank, rather than one process in one container.

@@ -53,7 +53,7 @@ struct ProcessOptions: ContainerOptionGroup {
                 throw Diagnostic(
                     DiagnosticCode("option-value"), "--timeout \(timeout)",
                     reasons: ["a parallel job is ended by its leader, not container by container"],
-                    remedies: ["timeout \(timeout) trireme run …", "in an allocation: its own time limit"])
+                    remedies: ["--time LIMIT (minutes, or 90s, 10m, 2h)"])
             }
             return
         }
@@ -90,7 +90,7 @@ struct ProcessOptions: ContainerOptionGroup {
         }
     }
 
-    private static func milliseconds(_ option: String, _ text: String) throws(Diagnostic) -> UInt32 {
+    static func milliseconds(_ option: String, _ text: String) throws(Diagnostic) -> UInt32 {
         guard let value = Duration.milliseconds(text), value > 0, value <= UInt64(UInt32.max) else {
             throw refused(
                 "\(option) \(text)", "is no time: write seconds (90, 1.5) or 250ms, 30s, 10m, 2h30m; at most 49 days")

@@ -1,0 +1,189 @@
+import ContainerRuntime
+import Diagnostics
+import Glibc
+import ImageStore
+import JobModel
+import LinuxSystem
+import ResourceManagers
+
+/// What the image and the host have for starting ranks, which ways that leaves, and which one is taken.
+/// `--explain launch` prints it; a launch decides by it.
+struct LaunchSurvey {
+    let command: String
+    let image: String
+    /// The MPI the command uses, or the image's own where the command does not tell.
+    let detected: DetectedMPI?
+    /// The MPI the command itself is linked with.
+    let linked: DetectedMPI?
+    /// The image's libpmix, for Open MPI.
+    let pmixLibrary: String?
+    let isSlurm: Bool
+    let size: Int
+    /// What this host's srun can speak with ranks, asked for only when it matters.
+    private let slurmKinds: () -> Set<String>?
+
+    struct Choice {
+        var launcher: LauncherChoice
+        var reason: String
+    }
+
+    init(_ job: JobSpecification, container: JobContainer, allocation: Allocation) throws(Diagnostic) {
+        command = String(decoding: job.command.first ?? [], as: UTF8.self)
+        image = container.image.name
+        size = job.map.size
+        isSlurm = allocation.system == "slurm"
+        slurmKinds = {
+            // It prints to standard error until Slurm 23, so a shell joins the two.
+            let text = Surroundings.current.output(["sh", "-c", "srun --mpi=list 2>&1"])
+            return text.map { Set($0.split { !$0.isLetter && !$0.isNumber && $0 != "_" }.map(String.init)) }
+        }
+        do throws(SyscallError) {
+            linked = try MPIDetection.linked(image: container.image, command: command)
+            // Several MPIs and a command that does not tell: what the image itself calls mpirun.
+            if let linked {
+                detected = linked
+            } else if let found = try MPIDetection.detect(image: container.image, command: command) {
+                detected = found
+            } else {
+                detected = try MPIDetection.detect(image: container.image, command: "mpirun")
+            }
+            if let detected, case .openMPI = detected.flavour {
+                pmixLibrary = try MPIDetection.library(
+                    "libpmix.so.2", beside: detected.installation.library, image: container.image)
+            } else {
+                pmixLibrary = nil
+            }
+        } catch {
+            throw Diagnostic(DiagnosticCode("store-unusable"), container.image.name, reasons: [error.sentence])
+        }
+    }
+
+    // MARK: What is possible
+
+    /// Why the ranks cannot be started this way, nil when they can.
+    func obstacle(to launcher: LauncherChoice) -> String? {
+        switch launcher {
+        case .auto: return nil
+        case .direct:
+            guard size > 1, case .openMPI = (linked ?? detected)?.flavour, linked != nil, pmixLibrary == nil else {
+                return nil
+            }
+            return
+                "\(command) uses Open MPI, which needs PMIx, and \(image) has no libpmix.so.2 to serve it with: "
+                + "every rank would start as a job of its own"
+        case .mpirun:
+            guard let detected else { return "the image has no MPI" }
+            return detected.installation.launcher == nil
+                ? "the image has an MPI library (\(detected.installation.library)) but no mpirun or mpiexec" : nil
+        case .srun:
+            guard isSlurm else { return "this is no Slurm allocation" }
+            guard let kind = fittingKind, let known = slurmKinds(), !known.contains(kind.rawValue) else { return nil }
+            return "this host's srun has no --mpi \(kind.rawValue), which \(family) in \(image) needs"
+        }
+    }
+
+    /// What srun must speak with this image's MPI. The other pairs start every rank as a job of one, silently.
+    var fittingKind: ProcessManagement? {
+        guard let detected else { return nil }
+        if case .mpich = detected.flavour { return .pmi2 }
+        return .pmix
+    }
+
+    var family: String {
+        switch detected?.flavour {
+        case .openMPI(let major): major > 0 ? "Open MPI \(major)" : "Open MPI"
+        case .mpich: "MPICH or its kin"
+        case nil: "no MPI"
+        }
+    }
+
+    // MARK: What is taken
+
+    /// - Throws: `mpi-mismatch` when no way would give one job of all ranks, or not the one asked for.
+    func choose(_ job: JobSpecification) throws(Diagnostic) -> Choice {
+        if job.launcher != .auto {
+            if let obstacle = obstacle(to: job.launcher) {
+                throw refusal("--launcher \(job.launcher.rawValue)", obstacle)
+            }
+            return Choice(launcher: job.launcher, reason: "asked for")
+        }
+        if job.ranks.keepsGoing, obstacle(to: .direct) == nil {
+            return Choice(launcher: .direct, reason: "--keep-going: mpirun and srun end the ranks when one fails")
+        }
+        if job.model == .rank {
+            guard let obstacle = obstacle(to: .srun) else {
+                return Choice(launcher: .srun, reason: "--model rank in a Slurm allocation")
+            }
+            if job.processManagement != .auto { throw refusal("--mpi \(job.processManagement.rawValue)", obstacle) }
+            if self.obstacle(to: .direct) == nil {
+                return Choice(launcher: .direct, reason: "--model rank, and \(obstacle)")
+            }
+            throw refusal("--model rank", obstacle)
+        }
+        guard detected != nil else { return Choice(launcher: .direct, reason: "the image has no MPI") }
+        guard let missing = obstacle(to: .mpirun) else {
+            return Choice(launcher: .mpirun, reason: "the image has its MPI's own launcher")
+        }
+        for launcher in [LauncherChoice.direct, .srun] where obstacle(to: launcher) == nil {
+            return Choice(launcher: launcher, reason: missing)
+        }
+        throw refusal(image, missing)
+    }
+
+    private func refusal(_ subject: String, _ obstacle: String) -> Diagnostic {
+        let others = [LauncherChoice.mpirun, .direct, .srun].filter { self.obstacle(to: $0) == nil }
+        if subject.hasPrefix("--model rank") || subject == "--launcher srun" || subject.hasPrefix("--mpi"), !isSlurm {
+            return Diagnostic(
+                DiagnosticCode("no-allocation"), subject, reasons: ["needs a Slurm allocation"],
+                remedies: ["salloc -n \(size) trireme run …", "trireme run --cluster NAME …"])
+        }
+        return Diagnostic(
+            DiagnosticCode("mpi-mismatch"), subject, reasons: [obstacle],
+            remedies: others.map { "--launcher \($0.rawValue)" } + [
+                "trireme run --explain launch … says what was found"
+            ])
+    }
+
+    // MARK: In words
+
+    func text(_ job: JobSpecification, _ allocation: Allocation) -> String {
+        func row(_ name: String, _ value: String) -> String {
+            name + String(repeating: " ", count: max(1, 13 - name.count)) + value + "\n"
+        }
+        let places = job.map.nodes.map { "\($0.name):\($0.tasks)" }.joined(separator: " ")
+        var text = row("command", command + (linked.map { ", linked with " + $0.installation.library } ?? ""))
+        text += row("image", "\(image): \(family)")
+        if let installation = detected?.installation {
+            text += row("", "library \(installation.library)")
+            text += row("", "launcher \(installation.launcher ?? "none")")
+            if case .openMPI = detected?.flavour { text += row("", "libpmix \(pmixLibrary ?? "none")") }
+        }
+        text += row("host", allocation.system + " job \(allocation.jobID), \(size) ranks: \(places)")
+        if isSlurm, let known = slurmKinds() {
+            text += row("", "srun --mpi: " + known.filter { $0.hasPrefix("pm") }.sorted().joined(separator: ", "))
+        }
+        for launcher in [LauncherChoice.mpirun, .srun, .direct] {
+            text += row(
+                launcher.rawValue, obstacle(to: launcher).map { "not possible: " + $0 } ?? possibility(launcher))
+        }
+        do throws(Diagnostic) {
+            let choice = try choose(job)
+            text += row("chosen", "\(choice.launcher.rawValue): \(choice.reason)")
+        } catch { text += row("chosen", "none: " + (error.reasons.first ?? "")) }
+        return text
+    }
+
+    private func possibility(_ launcher: LauncherChoice) -> String {
+        switch launcher {
+        case .mpirun: "possible: \(detected?.installation.launcher ?? ""), the other nodes through trireme's agents"
+        case .srun: "possible: srun --mpi=\(fittingKind?.rawValue ?? "none"), each rank joins its node's container"
+        case .direct, .auto: "possible: trireme's agents start the ranks" + directWireUp
+        }
+    }
+
+    private var directWireUp: String {
+        guard let detected else { return "" }
+        if case .mpich = detected.flavour { return " and serve them PMI-1 and PMI-2" }
+        return linked == nil ? " without PMIx: the command is not linked with MPI" : " and serve them PMIx"
+    }
+}
