@@ -1,3 +1,4 @@
+import CoordinationStore
 import CLinux
 import ContainerRuntime
 import Diagnostics
@@ -65,11 +66,13 @@ struct RunRequest {
         let allocation = try self.allocation(surroundings)
         let plan = try self.plan(image)
         let specification = try self.specification(image, plan, allocation)
-        return try JobLeader(
+        let leader = try JobLeader(
             specification, container: JobContainer(image: image, plan: plan, store: locations.store),
             allocation: allocation, port: UInt16(options.parallel.port),
             isQuiet: options.process.quiet
-        ).run()
+        )
+        leader.etcd = try options.parallel.etcd()
+        return try leader.run()
     }
 
     // MARK: Resources

@@ -14,6 +14,8 @@ final class AgentProcess {
     let input: InputPipe
     var status: ExitStatus?
     var exitIsReported = false
+    /// Of a rank.
+    private(set) var transfers: TransferMeter?
 
     /// Starts `launch`. Its outputs become pipes, its input a pipe or /dev/null.
     init(channel: UInt32, _ launch: Launch, environment: [[UInt8]], labels: Bool) throws(SyscallError) {
@@ -43,7 +45,9 @@ final class AgentProcess {
             OutputPipe(owning: err.read, stream: 2, labeler: labeler),
         ]
         switch started {
-        case .success(let pid): self.pid = pid
+        case .success(let pid):
+            self.pid = pid
+            if rank >= 0 { transfers = TransferMeter(pid) }
         case .failure(let error):
             pid = -1
             throw error
