@@ -73,6 +73,9 @@ let package = Package(
         target("Telemetry", ["JobModel", "LinuxSystem"]),  // a job's append-only record, written and read
 
         // L2
+        target(
+            "CoordinationStore",  // keys under leases: the job's own store, and etcd's client
+            ["LinuxSystem", "CLinux", httpClient, nioCore, nioHTTP1, nioSSL]),
         target(  // the hot path: steps, then execve
             "ContainerLaunch", ["LaunchPlan", "LinuxSystem", "CLinux"], settings: sections),
         target("ImageFormats", ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics"]),  // tar, archives
@@ -115,7 +118,7 @@ let package = Package(
                 "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
                 "LaunchPlan",
                 "JobModel", "ResourceManagers",
-                "Telemetry", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration",
+                "Telemetry", "CoordinationStore", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration",
                 "LinuxSystem",
                 "CLinux",
                 "Diagnostics",

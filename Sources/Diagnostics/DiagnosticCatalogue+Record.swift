@@ -16,6 +16,9 @@ extension DiagnosticCatalogue {
             "job-not-running", "the job does not run any more, or its leader does not answer",
             "'trireme job show ID' tells how it ended. Cut off from the leader's node, ask from another one."),
         Entry(
+            "store-unreachable", "the store named by --kvs does not answer, or not as etcd does",
+            "Try 'etcdctl --endpoints=… endpoint health'; certificates go with --kvs-cacert, --kvs-cert and --kvs-key."),
+        Entry(
             "job-refused", "the job's leader cannot do that", "The reason is the leader's own."),
     ]
 }

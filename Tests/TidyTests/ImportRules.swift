@@ -37,6 +37,10 @@ enum ImportRules {
             "FoundationEssentials", "Synchronization",
         ],
         "Orchestrator": ["JobModel", "Diagnostics"],
+        "CoordinationStore": [
+            "LinuxSystem", "CLinux", "AsyncHTTPClient", "NIOCore", "NIOHTTP1", "NIOSSL", "FoundationEssentials",
+            "Synchronization",
+        ],
         "Telemetry": ["JobModel", "LinuxSystem", "FoundationEssentials"],
         "RegistryClient": [
             "ImageStore", "ImageFormats", "OCIModel", "LinuxSystem", "CLinux", "Diagnostics", "AsyncHTTPClient",
@@ -55,7 +59,8 @@ enum ImportRules {
         "Commands": [
             "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
             "LaunchPlan", "JobModel",
-            "ResourceManagers", "Telemetry", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck",
+            "ResourceManagers", "Telemetry", "CoordinationStore", "Orchestrator", "NodeAgent", "VirtualCluster",
+            "HostCheck",
             "SiteConfiguration",
             "LinuxSystem", "CLinux",
             "Diagnostics",

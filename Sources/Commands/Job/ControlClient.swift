@@ -8,6 +8,8 @@ import Telemetry
 final class ControlClient {
     let connection: Connection
     private let id: String
+    /// What came together with an answer: the output somebody asked for.
+    private var early: [WireMessage] = []
 
     private static let answerMilliseconds = 10_000
 
@@ -63,20 +65,36 @@ final class ControlClient {
     func ask(_ words: [String]) throws(Diagnostic) -> [UInt8] {
         connection.send(.control(words.map { Array($0.utf8) }))
         let deadline = MonotonicTime.now() + Self.answerMilliseconds
+        var reply: [UInt8]?
         while MonotonicTime.now() < deadline, !connection.isClosed {
-            for message in try receive(milliseconds: 500) {
-                guard case .answer(let code, let text) = message else { continue }
-                if code == 0 { return text }
+            for message in try fresh(milliseconds: 500) {
+                guard case .answer(let code, let text) = message else {
+                    early.append(message)
+                    continue
+                }
+                if code == 0 {
+                    reply = text
+                    continue
+                }
                 throw Diagnostic(
                     DiagnosticCode("job-refused"), "\(words.first ?? "") \(id)",
                     reasons: [String(decoding: text, as: UTF8.self)])
             }
+            if let reply { return reply }
         }
         throw lost("its leader did not answer")
     }
 
     /// What came within that time.
     func receive(milliseconds: Int32) throws(Diagnostic) -> [WireMessage] {
+        if !early.isEmpty {
+            defer { early = [] }
+            return early
+        }
+        return try fresh(milliseconds: milliseconds)
+    }
+
+    private func fresh(milliseconds: Int32) throws(Diagnostic) -> [WireMessage] {
         connection.flush()
         var slot = pollfd(
             fd: connection.descriptor.raw, events: Int16(POLLIN | (connection.wantsWrite ? POLLOUT : 0)), revents: 0)

@@ -1,3 +1,4 @@
+import CoordinationStore
 import FoundationEssentials
 import Glibc
 import LinuxSystem
@@ -10,6 +11,8 @@ struct ControlAddress: Codable {
     var addresses: [String]
     /// Hexadecimal.
     var secret: String
+    /// The store the job's keys are in, when it is not the leader.
+    var etcd: EtcdSettings?
 
     func write(to directory: String) throws(SyscallError) {
         let path = "\(directory)/\(RecordFile.control)"
@@ -18,7 +21,8 @@ struct ControlAddress: Codable {
             .writeAll(String(decoding: content, as: UTF8.self))
     }
 
-    init(addresses: [String], secret: String) {
+    init(addresses: [String], secret: String, etcd: EtcdSettings?) {
+        self.etcd = etcd
         self.addresses = addresses
         self.secret = secret
     }

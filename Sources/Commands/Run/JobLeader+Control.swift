@@ -1,3 +1,4 @@
+import CoordinationStore
 import Diagnostics
 import Glibc
 import JobModel
@@ -11,6 +12,8 @@ final class Controller {
     let connection: Connection
     /// Gets the ranks' output, and its input goes to rank 0.
     var isAttached = false
+    /// Wants the changes of keys that begin so, after that revision.
+    var watched: (prefix: String, revision: Int64)?
     init(_ connection: Connection) { self.connection = connection }
 }
 
@@ -85,6 +88,9 @@ extension JobLeader {
             controller.isAttached = true
             recordEvent(.attached)
             answer()
+        case "kvs-list", "kvs-watch":
+            let found = answerStore(words, to: controller)
+            answer(found.code, found.text)
         default: answer(ENOSYS, "the job's leader does not know '\(words.first ?? "")'")
         }
     }

@@ -84,7 +84,7 @@ extension JobLeader {
     func take(_ message: WireMessage, from node: Int) {
         let now = MonotonicTime.now()
         switch message {
-        case .ready: act(machine.handle(.agentReady(node: node), now: now))
+        case .ready: heardReady(node)
         case .failed(let step, let errno, let subject):
             act(machine.handle(.agentFailed(node: node, failure(node, step, errno, subject)), now: now))
         case .empty(let unkillable): act(machine.handle(.agentEmpty(node: node, unkillable: unkillable), now: now))

@@ -1,4 +1,5 @@
 import ContainerRuntime
+import CoordinationStore
 import Diagnostics
 import Glibc
 import ImageStore
@@ -28,7 +29,7 @@ extension JobLeader {
             record.add(created)
             self.record = record
             try ControlAddress(
-                addresses: TCPSocket.ownAddresses().map { "\($0):\(port)" }, secret: RandomBytes.hex(secret)
+                addresses: TCPSocket.ownAddresses().map { "\($0):\(port)" }, secret: RandomBytes.hex(secret), etcd: etcd
             ).write(to: directory)
         } catch { complain(error) }
         machine.keepsJournal = true
@@ -39,6 +40,10 @@ extension JobLeader {
     }
 
     func endRecord() {
+        store?.etcd?.finish(milliseconds: 2000)
+        if let fault = store?.etcd?.fault {
+            note("the store of --kvs was not told of the job's end: \(fault.reason)")
+        }
         for controller in controllers { controller.connection.flush() }
         record?.close()
         if let failure = record?.failure { complain(failure) }
@@ -122,7 +127,11 @@ extension JobLeader {
 
     private func recordHeard(_ event: JobStateMachine.Event) {
         switch event {
-        case .agentJoined(let node): recordEvent(.nodeJoined, node: node, text: agents[node]?.address)
+        case .agentJoined(let node):
+            store?.register(
+                node, name: machine.nodeName(node), address: agents[node]?.address ?? "",
+                image: container.image.record.manifest.digest.description)
+            recordEvent(.nodeJoined, node: node, text: agents[node]?.address)
         case .agentReady(let node):
             recordEvent(.nodePrepared, node: node)
             recordEvent(.containerStarted, node: node)

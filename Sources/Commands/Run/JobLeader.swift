@@ -1,4 +1,5 @@
 import CLinux
+import CoordinationStore
 import Diagnostics
 import Glibc
 import JobModel
@@ -39,6 +40,11 @@ final class JobLeader {
     private var fanOut: FanOut?
     /// Nil when it could not be made.
     var record: JobRecord?
+    /// The site's, when one was named.
+    var etcd: EtcdSettings?
+    var store: JobStore?
+    /// When a store that does not answer is mentioned.
+    var storePatience = MonotonicTime.now() + 3_000
     /// `trireme job …` of the same user.
     var controllers: [Controller] = []
     var isSuspended = false
@@ -132,7 +138,7 @@ final class JobLeader {
     // MARK: The loop
 
     private enum Source {
-        case listener, signals
+        case listener, signals, store
         case stranger(Int)
         case agent(Int)
         case helper(HelperProcess)
@@ -143,6 +149,7 @@ final class JobLeader {
 
     func run() throws(Diagnostic) -> Int32 {
         signal(SIGPIPE, SIG_IGN)
+        try openStore()
         beginRecord(secret: secret, port: port)
         defer { endRecord() }
         try startAgents()
@@ -158,6 +165,7 @@ final class JobLeader {
             }
             collectHelpers()
             keepInTouch()
+            tendStore()
             act(machine.handle(.timePassed, now: MonotonicTime.now()))
             for link in agents.values { link.connection.flush() }
             flushControllers()
@@ -169,6 +177,7 @@ final class JobLeader {
 
     private func watch(_ add: (Int32, Int32, Source) -> Void) {
         add(signals, POLLIN, .signals)
+        if let session = store?.etcd { add(session.descriptor, POLLIN, .store) }
         add(listener.raw, POLLIN, .listener)
         for (index, stranger) in strangers.enumerated() {
             add(
@@ -194,6 +203,7 @@ final class JobLeader {
         switch source {
         case .listener: acceptStrangers()
         case .signals: takeSignals()
+        case .store: break  // `tendStore` looks every turn
         case .stranger(let index): hear(index)
         case .agent(let node): hearAgent(node)
         case .helper(let helper): _ = helper.readOutput()
@@ -372,6 +382,7 @@ final class JobLeader {
     }
 
     func finish(_ code: Int32) {
+        store?.finish(code)
         if code == 0, case .direct(_, isMPI: true) = rankStart, !haveMet, job.map.size > 1 {
             note(
                 "the \(job.map.size) ranks never met: each that called MPI_Init ran as a job of its own "

@@ -1,3 +1,4 @@
+import CoordinationStore
 import CLinux
 import ContainerRuntime
 import Diagnostics
@@ -73,11 +74,13 @@ struct RunRequest {
             Output.standard.write(bytes: Array(survey.text(specification, allocation).utf8))
             return 0
         }
-        return try JobLeader(
+        let leader = try JobLeader(
             specification, container: container,
             allocation: allocation, port: UInt16(options.parallel.port),
             isQuiet: options.process.quiet
-        ).run()
+        )
+        leader.etcd = try options.parallel.etcd()
+        return try leader.run()
     }
 
     // MARK: Resources

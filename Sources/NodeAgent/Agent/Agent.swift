@@ -316,8 +316,9 @@ package final class Agent {
     }
 
     private func reap() {
-        _ = ProcessTree.reap { pid, status, usage in
-            guard let process = processes.values.first(where: { $0.pid == pid }) else { return }
+        func process(_ pid: pid_t) -> AgentProcess? { processes.values.first { $0.pid == pid } }
+        _ = ProcessTree.reap(transfers: { process($0)?.transfers?.read() ?? ResourceUsage() }) { pid, status, usage in
+            guard let process = process(pid) else { return }
             if process.rank >= 0 { leader.send(.rankUsage(rank: process.rank, usage)) }
             process.status =
                 linux_status_exited(status) != 0

@@ -16,6 +16,8 @@ final class AgentProcess {
     var exitIsReported = false
     /// What it asked to end with, when it is killed for having called MPI_Abort.
     var abortCode: Int32?
+    /// Of a rank.
+    private(set) var transfers: TransferMeter?
 
     /// Starts `launch`. Its outputs become pipes, its input a pipe or /dev/null.
     init(channel: UInt32, _ launch: Launch, environment: [[UInt8]], labels: Bool) throws(SyscallError) {
@@ -48,7 +50,9 @@ final class AgentProcess {
             OutputPipe(owning: err.read, stream: 2, labeler: labeler),
         ]
         switch started {
-        case .success(let pid): self.pid = pid
+        case .success(let pid):
+            self.pid = pid
+            if rank >= 0 { transfers = TransferMeter(pid) }
         case .failure(let error):
             pid = -1
             throw error

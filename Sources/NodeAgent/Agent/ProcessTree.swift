@@ -56,8 +56,10 @@ package enum ProcessTree {
     }
 
     /// Collects every child that has ended. False when this process has no children at all.
-    package static func reap(_ body: (pid_t, Int32, ResourceUsage) -> Void) -> Bool {
-        while let ended = UsageMeter.collect(-1) { body(ended.pid, ended.status, ended.usage) }
+    package static func reap(
+        transfers: (pid_t) -> ResourceUsage = { _ in ResourceUsage() }, _ body: (pid_t, Int32, ResourceUsage) -> Void
+    ) -> Bool {
+        while let ended = UsageMeter.collect(-1, transfers: transfers) { body(ended.pid, ended.status, ended.usage) }
         return errno == 0
     }
 }

@@ -15,11 +15,13 @@ enum UsageMeter {
 
     /// Collects one ended child: `pid`, or any for -1. Nil with `errno` ECHILD when there are none, and
     /// with `errno` 0 when none has ended.
-    static func collect(_ pid: pid_t) -> Ended? {
+    ///
+    /// - Parameter transfers: says what the ended process transferred, asked before it is waited for:
+    ///   afterwards the kernel has forgotten.
+    static func collect(_ pid: pid_t, transfers: (pid_t) -> ResourceUsage) -> Ended? {
         while true {
             var information = siginfo_t()
             errno = 0
-            // Looked at first: a zombie's transfers are gone once it is waited for.
             let kind = pid > 0 ? P_PID : P_ALL
             if waitid(kind, id_t(max(0, pid)), &information, WEXITED | WNOHANG | WNOWAIT) != 0 {
                 if errno == EINTR { continue }
@@ -30,7 +32,7 @@ enum UsageMeter {
                 errno = 0
                 return nil
             }
-            var usage = transfers(of: found)
+            var usage = transfers(found)
             var status: Int32 = 0
             var resources = rusage()
             guard wait4(found, &status, WNOHANG, &resources) == found else { continue }
@@ -57,14 +59,7 @@ enum UsageMeter {
         return sum
     }
 
-    private static func transfers(of pid: pid_t) -> ResourceUsage {
-        var usage = ResourceUsage()
-        for line in text("/proc/\(pid)/io").split(separator: "\n") {
-            if line.hasPrefix("rchar: ") { usage.readBytes = UInt64(line.dropFirst(7)) ?? 0 }
-            if line.hasPrefix("wchar: ") { usage.writtenBytes = UInt64(line.dropFirst(7)) ?? 0 }
-        }
-        return usage
-    }
+    private static func transfers(of pid: pid_t) -> ResourceUsage { TransferMeter(pid).read() }
 
     /// Its own and that of children it waited for: fields 14 to 17 of `stat`, in ticks.
     private static func processorTime(of pid: pid_t) -> UInt64 {
@@ -88,5 +83,27 @@ enum UsageMeter {
             let bytes = try? file.readAll(limit: 64 << 10)
         else { return "" }
         return String(decoding: bytes, as: UTF8.self)
+    }
+}
+
+/// What one process has read and written (proc(5), `/proc/PID/io`).
+///
+/// Opened while the process lives: of one that ended the file belongs to root, but who has it open may
+/// read it until the process is waited for.
+final class TransferMeter {
+    private let descriptor: Int32
+
+    init(_ pid: pid_t) { descriptor = open("/proc/\(pid)/io", O_RDONLY | O_CLOEXEC) }
+    deinit { if descriptor >= 0 { close(descriptor) } }
+
+    func read() -> ResourceUsage {
+        var usage = ResourceUsage()
+        var buffer = [UInt8](repeating: 0, count: 512)
+        let n = pread(descriptor, &buffer, buffer.count, 0)
+        for line in String(decoding: buffer[..<max(0, n)], as: UTF8.self).split(separator: "\n") {
+            if line.hasPrefix("rchar: ") { usage.readBytes = UInt64(line.dropFirst(7)) ?? 0 }
+            if line.hasPrefix("wchar: ") { usage.writtenBytes = UInt64(line.dropFirst(7)) ?? 0 }
+        }
+        return usage
     }
 }

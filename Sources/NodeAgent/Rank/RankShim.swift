@@ -88,6 +88,7 @@ enum RankShim {
     private static func attend(
         _ pid: pid_t, _ rank: Int, _ connection: Connection, _ relay: PMIRelay?, _ handled: UInt64
     ) -> ExitStatus {
+        let transfers = TransferMeter(pid)
         let signals = linux_signalfd(handled, Int32(O_CLOEXEC) | Int32(O_NONBLOCK))
         while true {
             connection.flush()
@@ -114,7 +115,7 @@ enum RankShim {
                     kill(-pid, number)
                     continue
                 }
-                if let ended = UsageMeter.collect(pid) {
+                if let ended = UsageMeter.collect(pid, transfers: { _ in transfers.read() }) {
                     connection.send(.rankUsage(rank: rank, ended.usage))
                     return linux_status_exited(ended.status) != 0
                         ? .exited(linux_status_exit_code(ended.status))

@@ -1,5 +1,7 @@
 import ArgumentParser
+import CoordinationStore
 import Diagnostics
+import Glibc
 import JobModel
 import NodeAgent
 import ResourceManagers
@@ -9,7 +11,7 @@ struct ParallelOptions: ParsableArguments {
     static let longNames = [
         "--ntasks", "--nodes", "--ntasks-per-node", "--model", "--launcher", "--mpi", "--cluster", "--label-io",
         "--grace", "--join-timeout", "--port", "--rm", "--hostfile", "--cpus-per-task", "--bind-to", "--output",
-        "--error", "--keep-going", "--time",
+        "--error", "--keep-going", "--time", "--kvs", "--kvs-cacert", "--kvs-cert", "--kvs-key",
     ]
 
     @Option(name: [.customShort("n"), .long], help: "Ranks of a parallel job.") var ntasks: Int?
@@ -40,6 +42,27 @@ struct ParallelOptions: ParsableArguments {
         help: "Whose allocation: auto, slurm, pbs, lsf, sge, flux, ssh (with --hostfile), local.")
     var resourceManager: String = "auto"
     @Option(help: "Machines reached by ssh, a line each: HOST, HOST:SLOTS or HOST slots=SLOTS.") var hostfile: String?
+
+    @Option(help: "The site's etcd, https://HOST:PORT[,…]: the job's nodes meet there (else at the job's leader).")
+    var kvs: String?
+    @Option(help: "PEM file with the authority of --kvs.") var kvsCacert: String?
+    @Option(help: "PEM file with our certificate for --kvs.") var kvsCert: String?
+    @Option(help: "PEM file with its key.") var kvsKey: String?
+
+    /// The site's store, by `--kvs` or `TRIREME_KVS` (and `TRIREME_KVS_CACERT`, `_CERT`, `_KEY`).
+    func etcd() throws(Diagnostic) -> EtcdSettings? {
+        func setting(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+        guard let list = kvs ?? setting("TRIREME_KVS"), !list.isEmpty else { return nil }
+        if let settings = EtcdSettings(
+            list: list, authority: kvsCacert ?? setting("TRIREME_KVS_CACERT") ?? "",
+            certificate: kvsCert ?? setting("TRIREME_KVS_CERT") ?? "", key: kvsKey ?? setting("TRIREME_KVS_KEY") ?? "")
+        {
+            return settings
+        }
+        throw Diagnostic(
+            DiagnosticCode("option-value"), "--kvs \(list)", reasons: ["not an address of etcd"],
+            remedies: ["--kvs https://HOST:2379,https://HOST2:2379"])
+    }
 
     /// The allocation asked for, or the one this process stands in; nil for none.
     func allocation(in surroundings: Surroundings) throws(Diagnostic) -> Allocation? {

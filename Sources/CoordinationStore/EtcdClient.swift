@@ -1,0 +1,196 @@
+import AsyncHTTPClient
+import FoundationEssentials
+import NIOCore
+import NIOHTTP1
+import NIOSSL
+
+/// Where a site's etcd is and how it knows us.
+package struct EtcdSettings: Codable, Equatable, Sendable {
+    /// `http://HOST:PORT` or `https://HOST:PORT`, members of one cluster.
+    package var endpoints: [String]
+    /// PEM files; empty for none. `authority` is trusted besides the system's.
+    package var authority = ""
+    package var certificate = ""
+    package var key = ""
+
+    /// - Parameter list: endpoints separated by commas; nil when one is no http address.
+    package init?(list: String, authority: String = "", certificate: String = "", key: String = "") {
+        endpoints = list.split(separator: ",").map {
+            var text = String($0)
+            while text.hasSuffix("/") { text.removeLast() }
+            return text
+        }
+        let areAddresses = endpoints.allSatisfy { text in
+            guard let url = URL(string: text), url.host != nil else { return false }
+            return url.scheme == "https" || url.scheme == "http"
+        }
+        guard areAddresses, !endpoints.isEmpty else { return nil }
+        self.authority = authority
+        self.certificate = certificate
+        self.key = key
+    }
+}
+
+/// Why the site's store did not do something.
+package struct StoreFault: Error, Equatable, Sendable {
+    package var reason: String
+    package init(_ reason: String) { self.reason = reason }
+}
+
+/// etcd's version 3 protocol through its HTTP gateway (etcd documentation, "gRPC gateway", `/v3/…`):
+/// JSON with keys and values in base64 and 64-bit numbers as text.
+package final class EtcdClient: Sendable {
+    private let settings: EtcdSettings
+    private let http: HTTPClient
+
+    /// A member without quorum answers late or never; the next one is asked then.
+    private static let requestSeconds: Int64 = 3
+
+    /// - Throws: `StoreFault` when a certificate cannot be read.
+    package init(_ settings: EtcdSettings) throws(StoreFault) {
+        self.settings = settings
+        var configuration = HTTPClient.Configuration()
+        configuration.httpVersion = .http1Only
+        configuration.timeout.connect = .seconds(2)
+        configuration.connectionPool.retryConnectionEstablishment = false
+        var tls = TLSConfiguration.makeClientConfiguration()
+        do {
+            if !settings.authority.isEmpty {
+                tls.additionalTrustRoots = [
+                    .certificates(try NIOSSLCertificate.fromPEMFile(settings.authority))
+                ]
+            }
+            if !settings.certificate.isEmpty {
+                tls.certificateChain = try NIOSSLCertificate.fromPEMFile(settings.certificate).map { .certificate($0) }
+                let key = settings.key.isEmpty ? settings.certificate : settings.key
+                tls.privateKey = .privateKey(try NIOSSLPrivateKey(file: key, format: .pem))
+            }
+        } catch { throw StoreFault("a certificate cannot be read: \(error)") }
+        configuration.tlsConfiguration = tls
+        http = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
+    }
+
+    package func shutdown() async { try? await http.shutdown() }
+
+    // MARK: What is asked
+
+    package func grant(seconds: Int) async throws(StoreFault) -> Int64 {
+        struct Question: Encodable {
+            var seconds: Int
+            enum CodingKeys: String, CodingKey { case seconds = "TTL" }
+        }
+        let answer: LeaseName = try await post("/v3/lease/grant", Question(seconds: seconds))
+        guard let lease = Int64(answer.id) else { throw StoreFault("etcd named no lease") }
+        return lease
+    }
+
+    /// False when the lease has ended.
+    package func renew(_ lease: Int64) async throws(StoreFault) -> Bool {
+        struct Answer: Decodable {
+            struct Result: Decodable {
+                var seconds: String?
+                enum CodingKeys: String, CodingKey { case seconds = "TTL" }
+            }
+            var result: Result
+        }
+        let answer: Answer = try await post("/v3/lease/keepalive", LeaseName(id: "\(lease)"))
+        return answer.result.seconds.flatMap { Int($0) } ?? 0 > 0
+    }
+
+    package func revoke(_ lease: Int64) async throws(StoreFault) {
+        let _: Nothing = try await post("/v3/lease/revoke", LeaseName(id: "\(lease)"))
+    }
+
+    package func put(_ key: String, _ value: String, lease: Int64) async throws(StoreFault) {
+        struct Question: Encodable {
+            var key: String
+            var value: String
+            var lease: String
+        }
+        let _: Nothing = try await post(
+            "/v3/kv/put", Question(key: Self.base64(key), value: Self.base64(value), lease: "\(lease)"))
+    }
+
+    /// Read through the quorum: what is seen is agreed on.
+    package func list(_ prefix: String) async throws(StoreFault) -> [StoreEntry] {
+        struct Answer: Decodable {
+            struct Pair: Decodable {
+                var key: String
+                var value: String?
+                var revision: String?
+                var lease: String?
+                enum CodingKeys: String, CodingKey {
+                    case key, value, lease
+                    case revision = "mod_revision"
+                }
+            }
+            var kvs: [Pair]?
+        }
+        let answer: Answer = try await post("/v3/kv/range", Range(prefix))
+        return (answer.kvs ?? []).map {
+            StoreEntry(
+                key: Self.plain($0.key), value: Self.plain($0.value ?? ""),
+                revision: $0.revision.flatMap { Int64($0) } ?? 0, lease: $0.lease.flatMap { Int64($0) } ?? 0)
+        }
+    }
+
+    package func remove(_ prefix: String) async throws(StoreFault) {
+        let _: Nothing = try await post("/v3/kv/deleterange", Range(prefix))
+    }
+
+    // MARK: How
+
+    private struct Nothing: Decodable {}
+    private struct LeaseName: Codable {
+        var id: String
+        enum CodingKeys: String, CodingKey { case id = "ID" }
+    }
+
+    /// All keys that begin with a prefix: up to the prefix with its last byte raised.
+    private struct Range: Encodable {
+        var key: String
+        var end: String
+        enum CodingKeys: String, CodingKey {
+            case key
+            case end = "range_end"
+        }
+        init(_ prefix: String) {
+            var end = Array(prefix.utf8)
+            if let last = end.popLast() { end.append(last + 1) }
+            key = EtcdClient.base64(prefix)
+            self.end = Data(end).base64EncodedString()
+        }
+    }
+
+    private static func base64(_ text: String) -> String { Data(text.utf8).base64EncodedString() }
+    private static func plain(_ text: String) -> String {
+        Data(base64Encoded: text).map { String(decoding: $0, as: UTF8.self) } ?? ""
+    }
+
+    /// Asks the members in turn until one answers.
+    private func post<Answer: Decodable>(_ path: String, _ question: some Encodable) async throws(StoreFault)
+        -> Answer
+    {
+        guard let body = try? JSONEncoder().encode(question) else { throw StoreFault("unspeakable") }
+        var reasons: [String] = []
+        for endpoint in settings.endpoints {
+            do {
+                var request = HTTPClientRequest(url: endpoint + path)
+                request.method = .POST
+                request.headers.add(name: "Content-Type", value: "application/json")
+                request.body = .bytes(ByteBuffer(bytes: body))
+                let response = try await http.execute(request, timeout: .seconds(Self.requestSeconds))
+                let content = try await response.body.collect(upTo: 64 << 20)
+                let bytes = Data(content.readableBytesView)
+                if response.status == .ok { return try JSONDecoder().decode(Answer.self, from: bytes) }
+                reasons.append("\(endpoint): \(response.status.code) \(Self.complaint(bytes))")
+            } catch { reasons.append("\(endpoint): \(error)") }
+        }
+        throw StoreFault(reasons.joined(separator: "; "))
+    }
+
+    private static func complaint(_ bytes: Data) -> String {
+        struct Complaint: Decodable { var error: String? }
+        return (try? JSONDecoder().decode(Complaint.self, from: bytes))?.error ?? ""
+    }
+}
