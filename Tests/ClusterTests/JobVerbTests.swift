@@ -13,7 +13,7 @@ import Testing
     private func script(_ text: String) throws -> ProgramRun {
         let programs = (try Programs.path("trireme") as NSString).deletingLastPathComponent
         let prelude = """
-            PATH=\(programs):$PATH
+            export LC_ALL=C PATH=\(programs):$PATH
             begin() {
                 trireme run -n 2 --launcher direct $options mpi-hello:mpich sh -c "$1" >out 2>&1 &
                 job=$!
