@@ -2,8 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build try test test-full images images-full store bench fuzz fmt check clean install
-.PHONY: help build try test test-full test-vm images images-full store bench fmt check clean install
+.PHONY: help build try test test-full test-vm images images-full store bench fuzz fmt check clean install
 # One step at a time: each uses all cores itself.
 .NOTPARALLEL:
 
