@@ -54,7 +54,7 @@ package enum Launcher {
         }
         var entry = ContainerEntry(
             plan: plan, facts: PlanFacts(plan), request: line.request, store: store.root, host: host)
-        if stage == .beforeRuntime, entry.needsRuntime { return nil }
+        if stage == .beforeRuntime, entry.needsRuntime || StepJoin.isRank(host) { return nil }
         let command = try CommandExecution(
             arguments: composedArguments(line, plan, entry.facts),
             environment: ContainerEnvironment(
