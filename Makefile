@@ -64,15 +64,15 @@ bench: build images ## speed and memory against other tools, in the same run
 
 FUZZ_SECONDS ?= 60
 fuzz: ## the fuzzers of Fuzz/, each for FUZZ_SECONDS (60)
-	@for fuzzer in PlanFuzzer CommandLineFuzzer; do \
+	@for fuzzer in PlanFuzzer CommandLineFuzzer ArchiveFuzzer ImageTextFuzzer; do \
 	  swift build --package-path Fuzz --scratch-path .build/fuzz -c release --product $$fuzzer; \
-	  mkdir -p .try/fuzz/$$fuzzer; \
-	  .build/fuzz/release/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -print_final_stats=1 \
-	    -artifact_prefix=.try/fuzz/ .try/fuzz/$$fuzzer 2>&1 | tail -n 8; \
+	  mkdir -p .try/fuzz/$$fuzzer Fuzz/Corpus/$$fuzzer; \
+	  .build/fuzz/release/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -print_final_stats=1 \
+	    -artifact_prefix=.try/fuzz/ .try/fuzz/$$fuzzer Fuzz/Corpus/$$fuzzer 2>&1 | tail -n 8; \
 	done
 
 fmt: ## formats the sources
-	swift format --in-place --recursive --parallel Package.swift Sources Tests Fuzz/Package.swift Fuzz/Sources/PlanFuzzer Fuzz/Sources/CommandLineFuzzer
+	swift format --in-place --recursive --parallel Package.swift Sources Tests Fuzz/Package.swift Fuzz/Sources/*Fuzzer
 
 check: ## format, the tree's own rules, shell scripts
 	swift format lint --strict --recursive --parallel Package.swift Sources Tests

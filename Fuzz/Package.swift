@@ -15,6 +15,8 @@ let package = Package(
     products: [
         .executable(name: "PlanFuzzer", targets: ["PlanFuzzer"]),
         .executable(name: "CommandLineFuzzer", targets: ["CommandLineFuzzer"]),
+        .executable(name: "ArchiveFuzzer", targets: ["ArchiveFuzzer"]),
+        .executable(name: "ImageTextFuzzer", targets: ["ImageTextFuzzer"]),
     ],
     targets: [
         .target(name: "CLinux"),
@@ -24,6 +26,17 @@ let package = Package(
         .target(name: "LaunchPlan", swiftSettings: instrumented),
         .target(
             name: "ContainerLaunch", dependencies: ["LaunchPlan", "LinuxSystem", "CLinux"], swiftSettings: instrumented),
+        .systemLibrary(name: "CCompression"),
+        .target(name: "OCIModel", swiftSettings: instrumented),
+        .target(
+            name: "ImageFormats", dependencies: ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics"],
+            swiftSettings: instrumented),
+        .executableTarget(
+            name: "ArchiveFuzzer", dependencies: ["ImageFormats", "FuzzerDriver"], swiftSettings: instrumented,
+            linkerSettings: linked),
+        .executableTarget(
+            name: "ImageTextFuzzer", dependencies: ["OCIModel", "FuzzerDriver"], swiftSettings: instrumented,
+            linkerSettings: linked),
         .executableTarget(
             name: "PlanFuzzer", dependencies: ["LaunchPlan", "FuzzerDriver"], swiftSettings: instrumented,
             linkerSettings: linked),
