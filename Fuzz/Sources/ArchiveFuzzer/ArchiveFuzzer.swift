@@ -58,8 +58,10 @@ private func read(_ bytes: [UInt8], piece: Int) -> Reading {
 
 /// A squashfs image of anybody's: refused, or read within its own bounds.
 private func mount(_ bytes: [UInt8]) {
-    let file = memfd_create("squashfs", UInt32(MFD_CLOEXEC))
-    guard file >= 0 else { fatalError("memfd_create: \(errno)") }
+    var name = "/tmp/squashfs-XXXXXX".utf8CString.map { $0 }
+    let file = mkstemp(&name)
+    guard file >= 0 else { fatalError("mkstemp: \(errno)") }
+    unlink(name)
     defer { close(file) }
     guard write(file, bytes, bytes.count) == bytes.count else { fatalError("write: \(errno)") }
     guard let reader = try? SquashReader(file, length: Int64(bytes.count)) else { return }
@@ -82,7 +84,10 @@ private func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt 
         return 0
     }
     let whole = read(bytes, piece: .max)
-    guard read(bytes, piece: 7) == whole else { fatalError("an archive reads otherwise in pieces") }
+    let pieces = read(bytes, piece: 7)
+    // Of corrupt data a decompressor may give more or less before it notices, and notice something else.
+    let agrees = whole.fault == nil ? pieces == whole : pieces.fault != nil
+    guard agrees else { fatalError("an archive reads otherwise in pieces: \(whole), \(pieces)") }
     return 0
 }
 
