@@ -90,6 +90,9 @@ package struct JobStateMachine: Sendable {
     private var lastInterrupt: Int?
     /// Of a job that keeps going.
     private var firstFailure: ExitStatus?
+    /// The launcher's failure ended the job. It is said when the nodes have answered: one of them
+    /// that turns out to be lost is the cause, and the launcher only saw it first.
+    private var launcherWord: String?
     /// The launcher ended well but not every rank's report has arrived.
     private var reportsDueBy: Int?
     /// A rank died by TERM or KILL that we did not send; the launcher's own code may say more (MPI_Abort).
@@ -165,8 +168,13 @@ package struct JobStateMachine: Sendable {
         case .agentLost(let node):
             if phase == .ended || empty.contains(node) { return [] }
             empty.insert(node)
-            if code == nil { return end(ExitCode.ownFailure, [.report(lost(node, "lost its connection"))], now) }
-            return finishIfEmpty()
+            let report = Effect.report(lost(node, "lost its connection"))
+            if code == nil { return end(ExitCode.ownFailure, [report], now) }
+            guard launcherWord != nil else { return finishIfEmpty() }
+            // The launcher only noticed first what the node's end had caused.
+            launcherWord = nil
+            code = ExitCode.ownFailure
+            return [report] + finishIfEmpty()
         case .fanOutExited(let status, let said):
             guard phase == .joining, code == nil else { return finishIfEmpty() }
             return end(ExitCode.ownFailure, [.report(fanOutFailure(status, said))], now)
@@ -239,7 +247,8 @@ package struct JobStateMachine: Sendable {
         }
         if let suspect, status.code >= 124 { return blame(suspect.rank, suspect.status, now) }
         let what = started.isEmpty ? "the MPI launcher \(status) before any rank ran" : "the MPI launcher \(status)"
-        return end(status.code, [.announce(what)], now)
+        launcherWord = what
+        return end(status.code, [], now)
     }
 
     // MARK: The end
@@ -259,8 +268,10 @@ package struct JobStateMachine: Sendable {
     private mutating func finishIfEmpty() -> [Effect] {
         guard phase == .ending, let code, empty.count == nodeCount else { return [] }
         phase = .ended
-        return [.finish(code: code)]
+        return announceLauncher() + [.finish(code: code)]
     }
+
+    private func announceLauncher() -> [Effect] { launcherWord.map { [.announce($0)] } ?? [] }
 
     private mutating func interrupt(_ now: Int) -> [Effect] {
         defer { lastInterrupt = now }
@@ -296,7 +307,7 @@ package struct JobStateMachine: Sendable {
             guard let endBy, now >= endBy, let code else { return [] }
             phase = .ended
             let silent = setup.map.nodes.indices.filter { !empty.contains($0) }.map(nodeName)
-            return [
+            return announceLauncher() + [
                 .announce("no word from \(HostList(silent).description) that all processes ended"), .endFanOut,
                 .finish(code: code),
             ]

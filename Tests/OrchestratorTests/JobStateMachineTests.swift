@@ -100,10 +100,26 @@ private let failure = Diagnostic(DiagnosticCode("test"), "n2")
         // MPI_Abort: the launcher kills the others before the aborting rank's code is known.
         var machine = machine()
         #expect(machine.handle(.rankExited(rank: 0, .signaled(9)), now: 3).isEmpty)
-        #expect(
-            machine.handle(.launcherExited(.exited(7)), now: 4) == [.announce("the MPI launcher exited 7"), stop]
-                || machine.phase == .ending)
-        #expect(finished(&machine) == [.finish(code: 7)])
+        #expect(machine.handle(.launcherExited(.exited(7)), now: 4) == [stop])
+        #expect(finished(&machine) == [.announce("the MPI launcher exited 7"), .finish(code: 7)])
+    }
+
+    @Test func aLostNodeIsTheCauseThatTheLauncherSawFirst() {
+        var machine = machine()
+        #expect(machine.handle(.launcherExited(.exited(255)), now: 4) == [stop])
+        guard case .report(let diagnostic)? = machine.handle(.agentLost(node: 1), now: 5).first else {
+            return #expect(Bool(false), "the loss is not reported")
+        }
+        #expect(diagnostic.code.rawValue == "node-lost" && diagnostic.subject == "n2")
+        #expect(machine.handle(.agentEmpty(node: 0, unkillable: 0), now: 6) == [.finish(code: 125)])
+    }
+
+    @Test func aLostNodeDoesNotExcuseARankThatFailedBefore() {
+        var machine = machine()
+        _ = machine.handle(.rankExited(rank: 0, .exited(3)), now: 3)
+        _ = machine.handle(.launcherExited(.exited(3)), now: 4)
+        #expect(machine.handle(.agentLost(node: 1), now: 5).isEmpty)
+        #expect(machine.handle(.agentEmpty(node: 0, unkillable: 0), now: 6) == [.finish(code: 3)])
     }
 
     @Test func aKilledRankIsBlamedAfterAWhile() {
