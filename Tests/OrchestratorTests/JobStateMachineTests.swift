@@ -101,7 +101,7 @@ private let failure = Diagnostic(DiagnosticCode("test"), "n2")
         var machine = machine()
         #expect(machine.handle(.rankExited(rank: 0, .signaled(9)), now: 3).isEmpty)
         #expect(machine.handle(.launcherExited(.exited(7)), now: 4) == [stop])
-        #expect(finished(&machine) == [.announce("the MPI launcher exited 7"), .finish(code: 7)])
+        #expect(finished(&machine) == [.announce("the MPI launcher exited 7 before any rank ran"), .finish(code: 7)])
     }
 
     @Test func aLostNodeIsTheCauseThatTheLauncherSawFirst() {
