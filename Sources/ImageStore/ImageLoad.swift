@@ -126,7 +126,8 @@ extension ImageStore {
         }
     }
 
-    /// Makes the store where it is missing, removes what dead commands left, and gives this one its directory.
+    /// Makes the store where it is missing, finishes and removes what dead commands left, and gives this one its
+    /// directory.
     func openStaging() throws(Diagnostic) -> Staging {
         do throws(SyscallError) {
             try layout.create()
@@ -134,8 +135,16 @@ extension ImageStore {
             if !Files.exists(layout.marker) {
                 try Files.write(Array("{\"imageLayoutVersion\":\"1.0.0\"}".utf8), to: layout.marker)
             }
-            try Staging.sweep(layout, holding: lock)
-            return try Staging(layout, holding: lock)
+            let dead = try Staging.dead(layout, holding: lock)
+            let staging = try Staging(layout, holding: lock)
+            if !dead.isEmpty {
+                // Killed between a name and the index or the garbage, it left those as they were; as long as
+                // its directory is there, whoever is killed here in turn has the next command do it again.
+                try writeIndex(staging, holding: lock)
+                try collectGarbage(staging, holding: lock)
+                staging.remove(dead, holding: lock)
+            }
+            return staging
         } catch { throw failure(error) }
     }
 

@@ -58,19 +58,21 @@ package final class Staging {
 
     deinit { try? DirectoryTree.remove(Array(name.utf8), in: parent.raw) }
 
-    /// Removes what dead commands left. Idempotent.
-    package static func sweep(_ layout: StoreLayout, holding lock: borrowing StoreLock) throws(SyscallError) {
-        let parent = try OwnedDescriptor.open(layout.temporary, O_RDONLY | O_DIRECTORY)
-        for name in try Files.names(in: layout.temporary) {
-            let lock = layout.temporary + "/" + name + "/" + lockName
+    /// The directories of commands that have died, by name.
+    ///
+    /// - Parameter lock: the store's, which whoever makes such a directory holds until it is locked.
+    static func dead(_ layout: StoreLayout, holding lock: borrowing StoreLock) throws(SyscallError) -> [String] {
+        try Files.names(in: layout.temporary).filter { name in
             // One without a lock file was killed before it made one: that happens under the store's lock.
-            if let file = try? OwnedDescriptor.open(lock, O_RDWR | O_NOFOLLOW) {
-                guard flock(file.raw, LOCK_EX | LOCK_NB) == 0 else { continue }
-            } else if errno == EACCES {
-                continue
-            }
-            // Its owner may be removing it just now; what cannot be removed is the next command's.
-            try? DirectoryTree.remove(Array(name.utf8), in: parent.raw)
+            guard let file = try? OwnedDescriptor.open("\(layout.temporary)/\(name)/\(lockName)", O_RDWR | O_NOFOLLOW)
+            else { return errno != EACCES }
+            return flock(file.raw, LOCK_EX | LOCK_NB) == 0
         }
+    }
+
+    /// Removes directories beside this one.
+    func remove(_ names: [String], holding lock: borrowing StoreLock) {
+        // Its owner may be removing it just now; what cannot be removed is the next command's.
+        for name in names { try? DirectoryTree.remove(Array(name.utf8), in: parent.raw) }
     }
 }

@@ -112,11 +112,15 @@ extension ImageStore {
             let expected = try indexBytes()
             let hasNames = try !Files.names(in: layout.plans).isEmpty
             if before != expected, before != nil || hasNames {
-                if isRepairing { try writeIndex(staging, holding: lock) }
-                damage.append(
-                    Damage(
-                        kind: .index, what: "index.json", reasons: ["does not list what the store holds"], images: [],
-                        isRepaired: isRepairing))
+                // A command that died since this one began was between the two; that is no damage.
+                let isUnfinished = try !Staging.dead(layout, holding: lock).isEmpty
+                if isRepairing || isUnfinished { try writeIndex(staging, holding: lock) }
+                if !isUnfinished {
+                    damage.append(
+                        Damage(
+                            kind: .index, what: "index.json", reasons: ["does not list what the store holds"],
+                            images: [], isRepaired: isRepairing))
+                }
             }
         } catch { throw failure(error) }
         return damage

@@ -155,6 +155,45 @@ import Testing
         #expect(fixture.isStoreEmpty)
     }
 
+    /// Every step by which a load or a removal shows in the store, each the last that its process did.
+    @Test(.enabled(if: RunCostTests.canTrace, "strace is missing or may not trace"))
+    func killedAtEachStep() throws {
+        let fixture = try ImageFixture()
+        try fixture.shell(
+            """
+            umoci init --layout oci; umoci new --image oci:image; mkdir a; echo x > a/f; tar -C a -cf a.tar .
+            umoci raw add-layer --image oci:image a.tar; skopeo copy -q oci:oci:image oci-archive:x.tar:x:1
+            """)
+        let archive = fixture.path + "/x.tar"
+        for (call, verb) in [
+            ("rename", ["load", "-i", archive]), ("rename", ["rmi", "x:1"]), ("unlink", ["rmi", "x:1"]),
+        ] {
+            var kills = 0
+            for step in 1...40 {
+                if verb[0] == "rmi" { #expect(try fixture.trireme("load", "-i", archive).status == 0) }
+                let inject = "inject=\(call):signal=KILL:when=\(step)"
+                let run = try runProgram(
+                    ["strace", "-f", "-o", "/dev/null", "-e", "trace=\(call)", "-e", inject]
+                        + [try Programs.path("trireme-cli")] + verb,
+                    environment: ["TRIREME_STORE": fixture.store, "SWIFT_BACKTRACE": "enable=no"])
+                let verified = try fixture.trireme("image", "verify")
+                #expect(
+                    verified.status == 0,
+                    "\(verb[0]) killed at \(call) \(step): \(verified.outputText) \(verified.errorText)")
+                // What is listed is whole, and what is not is gone with its killer's leavings.
+                let isListed = try fixture.trireme("images").lines.count > 1
+                #expect(fixture.entries("images").count == (isListed ? 1 : 0), "\(verb[0]), \(call) \(step)")
+                #expect(fixture.entries("layers").count == (isListed ? 1 : 0), "\(verb[0]), \(call) \(step)")
+                if isListed { #expect(try fixture.trireme("rmi", "x:1").status == 0) }
+                #expect(fixture.isStoreEmpty, "\(verb[0]), \(call) \(step)")
+                if run.status == 0 { break }
+                #expect(run.status == 137, "\(run.errorText)")
+                kills += 1
+            }
+            #expect((3..<40).contains(kills), "\(verb[0]) was killed \(kills) times")
+        }
+    }
+
     @Test func twoLoadsAtOnce() throws {
         let fixture = try ImageFixture()
         try fixture.makeImage()
