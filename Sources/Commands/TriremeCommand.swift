@@ -23,7 +23,7 @@ package struct TriremeCommand: ParsableCommand {
     package static func execute(_ arguments: [String]) -> Int32 {
         do {
             try refuseUnknownVerb(arguments)
-            var command = try parseAsRoot(arguments)
+            var command = try parseAsRoot(RunOptionWords.withValues(arguments))
             try command.run()
             return Diagnostics.ExitCode.success
         } catch let diagnostic as Diagnostic {

@@ -72,7 +72,10 @@ func whyNot(_ path: CString, _ code: Int32) -> CString? {
         var status = stat()
         guard stat(path, &status) == 0 else { return nil }
         if status.st_mode & S_IFMT == S_IFDIR { return c("it is a directory") }
-        return status.st_mode & 0o111 == 0 ? c("no execute permission (chmod +x)") : nil
+        if status.st_mode & 0o111 == 0 { return c("no execute permission (chmod +x)") }
+        var system = statvfs()
+        let isNoExec = statvfs(path, &system) == 0 && system.f_flag & 8 != 0  // ST_NOEXEC, statvfs(3)
+        return isNoExec ? c("its file system is mounted noexec") : nil
     }
     let file = open(path, O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { return nil }

@@ -100,13 +100,21 @@ struct ContainerEntry {
         var limits = self.limits
         let identity = Identity()
         let directory = isIsolated ? nil : currentDirectory()
-        let orders = namespaces & CloneFlags.newPID != 0 ? keeperOrders : nil
+        let orders = hasProcessNamespace ? keeperOrders : nil
         let terminal = orders.map { CallerTerminal(isGuarded: $0.ownsTerminal && $0.passesInput) }
+        var keeper: Int32?
+        if let group = limits?.group, let orders, let terminal {
+            keeper = try ContainerInit.standOutside(orders, terminal, group)
+        }
         var mounts = try MountList(self, identity: identity, directory: directory)
         if try !joinHolder(identity) { try makeNamespaces(identity) }
         try furnishNamespaces()
         var first: ContainerInit?
-        if let orders, let terminal { first = try ContainerInit.enterProcessNamespace(orders, terminal) }
+        if let keeper, let orders {
+            first = try ContainerInit.enterProcessNamespace(orders, below: keeper)
+        } else if let orders, let terminal {
+            first = try ContainerInit.enterProcessNamespace(orders, terminal)
+        }
         try mounts.openSources()
         limits?.openViews()
         try placeImage()
@@ -141,6 +149,8 @@ struct ContainerEntry {
             try identity.map(toUID: shown.uid, gid: shown.gid)
         }
     }
+
+    var hasProcessNamespace: Bool { namespaces & CloneFlags.newPID != 0 }
 
     private var keeperOrders: KeeperOrders {
         KeeperOrders(

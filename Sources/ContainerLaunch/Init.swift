@@ -51,12 +51,60 @@ struct ContainerInit {
         }
         close(ends[0])
         if let guardian = caller.guardian { close(guardian.life) }
+        return begun(ends[1], orders, before)
+    }
+
+    /// With a control group the keeper stays outside of it, and in the host's root, where the group's directories
+    /// are. So it is made before the namespaces are: forks, and returns, inside the group, the channel to it for
+    /// `enterProcessNamespace(_:below:)`.
+    static func standOutside(
+        _ orders: KeeperOrders, _ caller: CallerTerminal, _ group: ControlGroup
+    ) throws(LaunchFailure) -> Int32 {
+        var ends: [Int32] = [-1, -1]
+        guard socketpair(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
+            throw KeptGroup.failed(group, "socketpair")
+        }
+        let before = blockSignals()
+        let kept = try KeptGroup(group, image: orders.image)
+        let child = linux_fork()
+        guard child >= 0 else { throw KeptGroup.failed(group, "fork") }
+        if child > 0 {
+            close(ends[1])
+            var keeper = Keeper(child: child, channel: ends[0], orders: orders, terminal: caller, group: kept)
+            try keeper.keep()
+        }
+        close(ends[0])
+        kept.letGo()
+        if let guardian = caller.guardian { close(guardian.life) }
+        _ = linux_sigprocmask(SIG_SETMASK, before, nil)
+        try kept.enter()
+        return ends[1]
+    }
+
+    /// Makes the namespace's first process a child of the keeper behind `channel`; returns only there. The
+    /// caller made the namespace and ends with that.
+    static func enterProcessNamespace(_ orders: KeeperOrders, below channel: Int32) throws(LaunchFailure)
+        -> ContainerInit
+    {
+        let before = blockSignals()
+        let child = linux_clone(UInt64(CloneFlags.parent), nil)
+        guard child >= 0 else { throw LaunchFailure(.createNamespaces, "clone") }
+        if child > 0 {
+            var words: [Int32] = [KeeperMessage.born.rawValue, child]
+            _ = linux_send_descriptors(channel, &words, 8, nil, 0)
+            _exit(0)
+        }
+        return begun(channel, orders, before)
+    }
+
+    /// In the first process: bound to its keeper's life.
+    private static func begun(_ channel: Int32, _ orders: KeeperOrders, _ before: UInt64) -> ContainerInit {
         _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(SIGKILL), 0, 0, 0)
         // The parent may have died before that: then its end of the channel is closed.
-        var state = pollfd(fd: ends[1], events: Int16(POLLIN), revents: 0)
+        var state = pollfd(fd: channel, events: Int16(POLLIN), revents: 0)
         if poll(&state, 1, 0) > 0, state.revents & Int16(POLLHUP) != 0 { _exit(128 + SIGKILL) }
         _ = linux_sigprocmask(SIG_SETMASK, before, nil)
-        return ContainerInit(channel: ends[1], orders: orders)
+        return ContainerInit(channel: channel, orders: orders)
     }
 
     /// Forks the application; returns only there. The caller stays the namespace's first process.
@@ -82,6 +130,8 @@ enum KeeperMessage: Int32 {
     case continued = 3
     /// The master side of the application's terminal is attached.
     case terminal = 4
+    /// The first process is this one; who was the keeper's child only made the namespaces.
+    case born = 5
 }
 
 /// Everything that can be caught but the faults of a program.
@@ -131,10 +181,12 @@ func monotonicMilliseconds() -> Int64 {
 
 /// Stands for the container outside of it: what the caller of `trireme` sees and signals.
 private struct Keeper {
-    let child: pid_t
+    private var child: pid_t
     let channel: Int32
     let orders: KeeperOrders
     let terminal: CallerTerminal
+    /// Kept, and taken away at the end.
+    private let group: KeptGroup?
     /// The master side of the application's terminal, -1 before it came.
     private var master: Int32 = -1
     private var applicationStatus: Int32?
@@ -144,8 +196,11 @@ private struct Keeper {
     private var relay = TerminalRelay()
     private let buffer = UnsafeMutableRawPointer.allocate(byteCount: 128, alignment: 8)
 
-    init(child: pid_t, channel: Int32, orders: KeeperOrders, terminal: CallerTerminal) {
+    init(
+        child: pid_t, channel: Int32, orders: KeeperOrders, terminal: CallerTerminal, group: KeptGroup? = nil
+    ) {
         self.child = child
+        self.group = group
         self.channel = channel
         self.orders = orders
         self.terminal = terminal
@@ -157,7 +212,8 @@ private struct Keeper {
         // Its memory and /proc/PID/exe are nobody's business: the program on the host could be overwritten there.
         _ = linux_prctl(ProcessControl.setDumpable, 0, 0, 0, 0)
         let signals = signalDescriptor()
-        try dropPrivileges(filters: orders.filters)
+        // With a group it is outside of the user namespace, and has no more than the caller.
+        if group == nil { try dropPrivileges(filters: orders.filters) }
         closeOthers(signals)
         _ = chdir(c("/"))
         while true {
@@ -172,9 +228,10 @@ private struct Keeper {
             takeMessages()
             if master >= 0 { relay.move(master, states[2].revents, states[3].revents) }
             var status: Int32 = 0
-            if waitpid(child, &status, WNOHANG) == child {
+            let awaited = child
+            if waitpid(awaited, &status, WNOHANG) == awaited {
                 takeMessages()
-                end(status)
+                if child == awaited { end(status) }
             }
             if mustStop { stop() }
             checkDeadline()
@@ -185,12 +242,14 @@ private struct Keeper {
     /// only standard error stays, when there may be something to say, and a terminal that is relayed.
     private func closeOthers(_ signals: Int32) {
         let life = terminal.guardian?.life ?? -1
-        let last = max(max(signals, life), max(channel, terminal.descriptor))
+        let hold = group?.hold ?? -1
+        let last = max(max(signals, life), max(channel, max(terminal.descriptor, hold)))
         var descriptor: Int32 = orders.ownsTerminal ? 3 : 0
         while descriptor <= last {
             let isKept =
                 descriptor == signals || descriptor == channel || descriptor == terminal.descriptor
-                || descriptor == life || descriptor == 2 && orders.timeout != nil
+                || descriptor == life || descriptor == hold
+                || descriptor == 2 && (orders.timeout != nil || group != nil)
             if !isKept { close(descriptor) }
             descriptor += 1
         }
@@ -224,6 +283,10 @@ private struct Keeper {
             guard linux_receive_descriptors(channel, &words, 8, &descriptors, &count) == 8 else { return }
             switch KeeperMessage(rawValue: words[0]) {
             case .ended: applicationStatus = words[1]
+            case .born:
+                let maker = child
+                child = words[1]
+                waitpid(maker, nil, 0)
             case .stopped: mustStop = true
             case .continued: mustStop = false
             case .terminal:
@@ -266,6 +329,7 @@ private struct Keeper {
         if master >= 0 { relay.drain(master) }
         terminal.restore()
         terminal.guardian?.dismiss()
+        group?.end(applicationStatus ?? status)
         if isTimedOut {
             LaunchDiagnosis.sayTimedOut(orders.image, milliseconds: orders.timeout ?? 0)
             _exit(124)

@@ -107,7 +107,7 @@ struct LaunchCommandLine {
             try addEnvironment(value)
         } else if let value = value(of: "workdir", word) {
             request.workingDirectory = value
-        } else if let value = value(of: "entrypoint", word) {
+        } else if let value = value(of: "entrypoint", word, mayBeEmpty: true) {
             request.entrypoint = value
         } else if let value = value(of: "user", word) {
             guard isEqual(value, "image") else { return false }
@@ -133,10 +133,11 @@ struct LaunchCommandLine {
     }
 
     /// The value of `--name VALUE` or `--name=VALUE`; nil when `word` is another option or the value is missing.
-    private mutating func value(of name: StaticString, _ word: CString) -> CString? {
+    private mutating func value(of name: StaticString, _ word: CString, mayBeEmpty: Bool = false) -> CString? {
         let length = name.utf8CodeUnitCount
         guard strncmp(word, c(name), length) == 0 else { return nil }
-        if word[length] == equals { return word + length + 1 }
+        // `--name=`: trireme-cli says what is missing. Only an entrypoint can be none.
+        if word[length] == equals { return word[length + 1] == 0 && !mayBeEmpty ? nil : word + length + 1 }
         return word[length] == 0 ? next() : nil
     }
 

@@ -3,6 +3,18 @@ import Glibc
 // Why a mount, or what must be written for one, failed.
 
 extension LaunchDiagnosis {
+    /// ENOSYS of a step that mounts: open_tree(2) and move_mount(2) are of Linux 5.2, mount_setattr(2) of 5.12.
+    var oldKernelWords: Words? {
+        switch failure.step {
+        case .openSource, .mountRoot, .makeMountPoint, .attachMount, .maskSystem, .sealRoot: break
+        default: return nil
+        }
+        return Words(
+            code: "kernel-too-old", subject: image,
+            reason: "this kernel, or a filter of an outer container, lacks a system call of Linux 5.12",
+            hint: "boot a kernel of 5.12 or later (RHEL 9, Debian 12, Ubuntu 22.04, SLES 15 SP4); trireme doctor")
+    }
+
     var mountWords: Words {
         var words = Words(code: "mount-refused", reason: "cannot mount here in the container", hint: "trireme doctor")
         if failure.detail != nil, failure.errno == EBUSY {

@@ -79,7 +79,8 @@ package struct LaunchDiagnosis {
     }
 
     private var words: Words {
-        switch failure.step {
+        if failure.errno == ENOSYS, let old = oldKernelWords { return old }
+        return switch failure.step {
         case .parseCommandLine: commandLineWords
         case .readPlan:
             Words(
@@ -208,6 +209,9 @@ package struct LaunchDiagnosis {
             // AppArmor lets the namespace be made and then denies what it is for.
             if let restricted = namespaceRestriction(afterNamespace: true) { return restricted }
             words.hint = "unprivileged overlay mounts need Linux 5.11 or newer"
+        case EINVAL:
+            words.hint =
+                "is it on a file system that cannot be a layer (another container's root, FUSE)? trireme doctor"
         default: break
         }
         return words

@@ -69,7 +69,9 @@ package enum Launcher {
             if try isShared(&entry, bytes) { return becomes(command, line) }
             if entry.facts.hasLimits {
                 entry.limits = try ContainerLimits(plan, isRelaxed: entry.options.contains(.relaxedLimits))
-                if let group = entry.limits?.group { try LimitKeeper.stand(group, image: line.image) }
+                if let group = entry.limits?.group, !entry.hasProcessNamespace {
+                    try LimitKeeper.stand(group, image: line.image)
+                }
             }
             try entry.enter()
         }

@@ -51,6 +51,11 @@ struct PathImage {
             }
         }
         guard status.st_mode & S_IFMT == S_IFDIR else { throw refused(path, "neither a file nor a directory") }
+        if absolute == "/" {
+            throw refused(
+                path, "the root of this host itself, which no container can be made of while it is in use",
+                "run the command without trireme, or name an image: trireme image ls")
+        }
         if Files.exists(absolute + "/oci-layout"), Files.exists(absolute + "/index.json") {
             // Blobs never change under their names; what the layout offers is in its index.
             var index = stat()

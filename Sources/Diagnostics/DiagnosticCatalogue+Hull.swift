@@ -22,5 +22,11 @@ extension DiagnosticCatalogue {
             "subordinate-ids", "--fakeroot could not map the range of subordinate ids",
             "newuidmap and newgidmap must be installed with their privileges (package uidmap), and /etc/subuid and "
                 + "/etc/subgid need a line for you. '--fakeroot-single' shows uid 0 without them."),
+        Entry(
+            "kernel-too-old", "the kernel lacks a system call that mounting without privileges needs",
+            "Containers are made with open_tree, move_mount and mount_setattr, the last of which is of Linux 5.12, and "
+                + "overlays in user namespaces are of 5.11. RHEL 8 (4.18) and SLES 15 before SP4 are too old for any "
+                + "image. In an old docker or podman a filter answers as if they were missing: run the outer container "
+                + "with --security-opt seccomp=unconfined."),
     ]
 }

@@ -259,43 +259,20 @@ import Testing
 
 /// Facilities taken away by a system call filter from outside, as an outer container does it.
 @Suite(.serialized) struct DoctorBehindAFilterTests {
-    /// Runs doctor behind a filter that answers EPERM to the system calls `numbers`.
-    private func examine(refusing numbers: [UInt32]) throws -> DoctorTests.Examination {
-        let place = try TemporaryDirectory()
-        var program: [UInt64] = [0x20]  // load the number
-        for (index, number) in numbers.enumerated() {
-            program.append(0x15 | UInt64(numbers.count - index) << 16 | UInt64(number) << 32)
-        }
-        program += [0x06 | 0x7FFF_0000 << 32, 0x06 | 0x0005_0001 << 32]
-        let file = place.path + "/filter"
-        try program.withUnsafeBytes { Data($0) }.write(to: URL(fileURLWithPath: file))
-        let run = try runProgram([
-            "sh", "-c", "exec 9< \"$1\"; exec bwrap --dev-bind / / --seccomp 9 \"$0\" doctor --format json",
-            Programs.path("trireme-cli"), file,
-        ])
+    /// Runs doctor behind a filter that answers `errno` (EPERM) to the system calls `numbers`.
+    private func examine(
+        refusing numbers: [UInt32], errno: Int32 = 1, options: [String] = [], environment: [String: String?] = [:]
+    ) throws -> DoctorTests.Examination {
+        let run = try CallFilter(refusing: numbers, errno: errno).run(
+            [try Programs.path("trireme-cli"), "doctor", "--format", "json"], options: options,
+            environment: environment)
         try #require(run.status == 0 || run.status == 1, "\(run.errorText)")
         return .init(
             status: run.status, document: try JSONDecoder().decode(DoctorTests.Document.self, from: run.output))
     }
 
-    #if arch(x86_64)
-        private let mount: UInt32 = 165
-        private let unshare: UInt32 = 272
-        private let seccomp: UInt32 = 317
-        private let readv: UInt32 = 310
-        private let mknodat: UInt32 = 259
-        private let lsetxattr: UInt32 = 189
-    #else
-        private let mount: UInt32 = 40
-        private let unshare: UInt32 = 97
-        private let seccomp: UInt32 = 277
-        private let readv: UInt32 = 270
-        private let mknodat: UInt32 = 33
-        private let lsetxattr: UInt32 = 6
-    #endif
-
     @Test func unshareRefused() throws {
-        let examination = try examine(refusing: [unshare])
+        let examination = try examine(refusing: [CallFilter.unshare])
         #expect(examination.status == 1)
         #expect(examination["user-namespaces"]?.level == "fail")
         #expect(examination["user-namespaces"]?.cause?.contains("filter from outside") == true)
@@ -303,26 +280,26 @@ import Testing
     }
 
     @Test func mountRefused() throws {
-        let examination = try examine(refusing: [mount])
+        let examination = try examine(refusing: [CallFilter.mount])
         #expect(examination["user-namespaces"]?.level == "fail")
         #expect(examination["user-namespaces"]?.fact.contains("mount") == true)
     }
 
     @Test func filtersRefused() throws {
-        let examination = try examine(refusing: [seccomp])
+        let examination = try examine(refusing: [CallFilter.seccomp])
         #expect(examination.status == 1)
         #expect(examination["seccomp"]?.level == "fail")
         #expect(examination["user-namespaces"]?.level == "ok")
     }
 
     @Test func siblingMemoryRefused() throws {
-        let examination = try examine(refusing: [readv])
+        let examination = try examine(refusing: [CallFilter.readv])
         #expect(examination["ptrace-scope"]?.level == "warn")
         #expect(examination.status == 0)
     }
 
     @Test func whiteoutsAndAttributesRefused() throws {
-        let examination = try examine(refusing: [mknodat, lsetxattr])
+        let examination = try examine(refusing: [CallFilter.mknodat, CallFilter.lsetxattr])
         #expect(examination.status == 1)
         #expect(examination["store-whiteout"]?.level == "fail")
         #expect(examination["store-xattr"]?.level == "fail")

@@ -111,7 +111,8 @@ import Testing
     @Test(arguments: [
         ["--memory", "0"], ["--memory", "1m"], ["--memory", "-5g"], ["--memory", "x"], ["--memory", "1.2.3g"],
         ["--memory", "99999999999999g"], ["--memory", "16777216t"], ["--mem", "1"],
-        ["--memory-soft", "5k"], ["--cpus", "0"], ["--cpus", "0.001"], ["--cpus", "x"], ["--cpus", "1e3"],
+        ["--memory-soft", "5k"], ["--mem-soft", "5k"], ["--memory-reservation", "5k"], ["--cpuset-cpus", "3-1"],
+        ["--cpus", "0"], ["--cpus", "0.001"], ["--cpus", "x"], ["--cpus", "1e3"],
         ["--cpus", "99999999"], ["--cpus", "."], ["--pids-limit", "0"], ["--pids-limit", "-1"],
         ["--pids-limit", "99999999999999999999"], ["--cpuset", "3-1"], ["--cpuset", "0-99999"],
         ["--ulimit", "nofile"], ["--ulimit", "colour=1"], ["--ulimit", "nofile=2:1"], ["--ulimit", "nofile=1:2:3"],
@@ -121,7 +122,10 @@ import Testing
         let run = try store.trireme("run", words[0] + "=" + words[1], "box", "true")
         #expect(run.status == 125)
         #expect(run.errorText.contains("[limit-value]"), "\(run.errorText)")
-        #expect(run.errorText.hasPrefix("trireme: \(words[0]) \(words[1])"))
+        let names = [
+            "--mem-soft": "--memory-soft", "--memory-reservation": "--memory-soft", "--cpuset-cpus": "--cpuset",
+        ]
+        #expect(run.errorText.hasPrefix("trireme: \(names[words[0]] ?? words[0]) \(words[1])"), "\(run.errorText)")
     }
 
     @Test func statusAndSignalsPassThroughTheKeeper() throws {
@@ -134,11 +138,46 @@ import Testing
         #expect(Self.groupsOfOurs.isEmpty)
     }
 
+    /// With an init as well one process keeps both, and a second one waits for its end.
+    @Test func oneKeeperOfGroupAndNamespace() throws {
+        guard Self.isDelegated("memory") else { return }
+        let options = ["run", "--init", "-m", "32m", "box", "probe"]
+        func inside(_ words: String...) throws -> ProgramRun {
+            try runProgram(
+                [try Programs.path("trireme")] + options + words,
+                environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home)
+        }
+        #expect(try inside("exit", "9").status == 9)
+        #expect(try inside("kill", "15").status == 128 + 15)
+        let eaten = try inside("eat", "100000000")
+        #expect(eaten.status == 137)
+        #expect(eaten.errorText.contains("box: killed by the memory limit 32 MiB"), "\(eaten.errorText)")
+        #expect(try inside("nosuch").status == 2)
+        let missing = try store.trireme("run", "--init", "-m", "32m", "box", "nosuch")
+        #expect(missing.status == 127 && missing.errorText.contains("[command-not-found]"))
+        let late = try store.trireme("run", "--timeout", "1s", "-m", "32m", "box", "probe", "linger")
+        #expect(late.status == 124 && late.errorText.contains("[timeout]"))
+        #expect(Self.groupsOfOurs.isEmpty)
+        let script = """
+            children() { for p in $(cat /proc/$1/task/$1/children); do echo; children $p; done; }
+            "$0" run --init -m 32m box probe sleep 600 >out & launcher=$!
+            for i in $(seq 100); do grep -q asleep out && break; sleep 0.1; done
+            echo "processes:$(children $launcher | wc -l)"
+            kill -TERM $launcher; wait $launcher; echo "status:$?"
+            """
+        let run = try runProgram(
+            ["sh", "-c", script, try Programs.path("trireme")],
+            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home)
+        // The waiting one, the init and the application.
+        #expect(run.lines == ["processes:3", "status:143"], "\(run.errorText)")
+        #expect(Self.groupsOfOurs.isEmpty)
+    }
+
     /// SIGKILL of the launcher: the container and its group are gone.
-    @Test func aKilledLauncherLeavesNothing() throws {
+    @Test(arguments: ["", "--init"]) func aKilledLauncherLeavesNothing(options: String) throws {
         guard Self.isDelegated("memory") else { return }
         let script = """
-            "$0" run -m 32m box probe sleep 600 >out & launcher=$!
+            "$0" run \(options) -m 32m box probe sleep 600 >out & launcher=$!
             for i in $(seq 100); do grep -q asleep out && break; sleep 0.1; done
             kill -9 $launcher; wait $launcher 2>/dev/null
             for i in $(seq 100); do

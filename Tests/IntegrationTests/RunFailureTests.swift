@@ -69,6 +69,43 @@ import Testing
         expect(try store.trireme("run", "-e", "", "prepared", "true"), status: 125, "[usage]")
     }
 
+    @Test func aValueThatIsMissing() throws {
+        for word in ["--cpus=", "--bind=", "--workdir=", "--env=", "--profile=", "--user=", "--ntasks="] {
+            let run = try store.trireme("run", word, "prepared", "probe", "exit", "3")
+            expect(run, status: 125, "\(word): its value is missing", "[option-value]")
+        }
+        expect(try store.trireme("run", "--init=", "prepared", "true"), status: 125, "takes no value")
+        expect(try store.trireme("run", "--cpu=", "prepared", "true"), status: 125, "did you mean --cpus?")
+        // What is not the value of an option is not looked at, and none of the image's is no mistake.
+        #expect(try store.trireme("run", "prepared", "probe", "exit", "--cpus=").status == 0)
+        #expect(try store.trireme("run", "-e", "--cpus=", "--shm-size=1m", "prepared", "true").status == 0)
+        for options in [["--entrypoint="], ["--entrypoint=", "--shm-size", "1m"]] {
+            let run = try runProgram(
+                [try Programs.path("trireme"), "run"] + options + ["prepared", "probe", "exit", "4"],
+                environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home)
+            #expect(run.status == 4, "\(options): \(run.errorText)")
+        }
+        // Behind each option without a value the next one is still seen.
+        let help = try runProgram([try Programs.path("trireme-cli"), "run", "--help"]).lines
+        let flags = help.compactMap { line -> String? in
+            let words = line.split(separator: " ").map { $0.trimmingCharacters(in: [",", "/"]) }
+            guard line.hasPrefix("  -"), !words.contains(where: { $0.hasPrefix("<") }) else { return nil }
+            return words.first { $0.hasPrefix("--") }
+        }
+        #expect(flags.count > 10)
+        for flag in flags where flag != "--help" && flag != "--version" {
+            let run = try store.trireme("run", flag, "--cpus=", "prepared", "true")
+            #expect(run.errorText.contains("--cpus=: its value is missing"), "\(flag): \(run.errorText)")
+        }
+    }
+
+    @Test func theHostsOwnRootIsNoImage() throws {
+        for path in ["/", "/etc/.."] {
+            let run = try store.trireme("run", path, "true")
+            expect(run, status: 125, "the root of this host itself", "[image-path]", "trireme image ls")
+        }
+    }
+
     @Test func noUserNamespaces() throws {
         // An outer user namespace in which the limit is ours to set to 0.
         let run = try runProgram(

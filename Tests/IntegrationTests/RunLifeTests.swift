@@ -75,14 +75,16 @@ import Testing
     }
 
     @Test func optionsOfDaemonsAreRefusedWithTheWayToDoIt() throws {
-        for option in [["-d"], ["--name", "x"]] {
+        for option in [["-d"], ["--detach"], ["--name", "x"]] {
             let run = try script("\"$@\"", option, "exit", "0")
             #expect(run.status == 125)
             #expect(run.errorText.contains("[no-daemon]"))
         }
-        let terminal = try script("\"$@\"", ["-it"], "exit", "0")
-        #expect(terminal.status == 125)
-        #expect(terminal.errorText.contains("the input device is not a TTY"))
+        for both in [["-it"], ["--interactive", "--tty"]] {
+            let terminal = try script("\"$@\"", both, "exit", "0")
+            #expect(terminal.status == 125)
+            #expect(terminal.errorText.contains("the input device is not a TTY"))
+        }
         for wrong in [["--timeout", "soon"], ["--timeout", "0"], ["--stop-signal", "SIGNOT"]] {
             let run = try script("\"$@\"", wrong, "exit", "0")
             #expect(run.status == 125)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -236,6 +237,13 @@ int main(int argc, char **argv) {
         for (int i = 0; fd >= 0 && i < 1024; i++)
             if (write(fd, block, sizeof block) < (ssize_t)sizeof block && write(fd, block, 1) < 0) break;
         puts(strerrorname_np(errno));
+    } else if (!strcmp(verb, "reserve")) {
+        int fd = open(what, O_WRONLY | O_CREAT, 0644);
+        puts(fd < 0 || argc < 4 || fallocate(fd, 0, 0, atoll(argv[3])) ? strerrorname_np(errno) : "reserved");
+    } else if (!strcmp(verb, "port")) {
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(what))};
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        puts(bind(fd, (struct sockaddr *)&address, sizeof address) ? strerrorname_np(errno) : "bound");
     } else if (!strcmp(verb, "umask")) {
         printf("%03o\n", umask(0));
     } else if (!strcmp(verb, "stat")) {

@@ -10,7 +10,8 @@ import LinuxSystem
 /// container (`ContainerLimits`), for in a job that is another machine.
 struct LimitOptions: ContainerOptionGroup {
     static let longNames = [
-        "--cpus", "--cpuset", "--memory", "--mem", "--memory-soft", "--mem-soft", "--memory-swap", "--pids-limit",
+        "--cpus", "--cpuset", "--cpuset-cpus", "--memory", "--mem", "--memory-soft", "--mem-soft",
+        "--memory-reservation", "--memory-swap", "--pids-limit",
         "--ulimit", "--io-bw", "--net-bw", "--shm-size", "--limits",
     ]
 
