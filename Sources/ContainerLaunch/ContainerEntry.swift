@@ -85,8 +85,8 @@ struct ContainerEntry {
     let facts: PlanFacts
     let request: LaunchRequest
     var store: CString
-    /// A single-file image's root, mounted nowhere yet; -1 for none.
-    var imageRoot: Int32 = -1
+    /// Of a single-file image.
+    var imageRoot: ImageRoot?
     /// The caller's environment: HOME is read here.
     let host: UnsafePointer<UnsafeMutablePointer<CChar>?>
     /// Decided before anything else; nil when the plan limits nothing.
@@ -124,7 +124,8 @@ struct ContainerEntry {
         let root = ContainerRoot(hasUpperLayer: needsUpper, overlay: facts.overlay)
         let isStaged = try mounts.stageFiles { index in mounts.mustStage(index) }
         // A single-file image's root lies there, too: bound with what covers it, it would be covered for good.
-        if isStaged, imageRoot >= 0 { linux_umount2(c("/sys"), MountTree.detach) }
+        if isStaged, imageRoot != nil { linux_umount2(c("/sys"), MountTree.detach) }
+        if needsUpper, let imageRoot { store = try imageRoot.putFuse() }
         try root.mountAndEnter(plan: plan, store: store, mounts: mounts)
         try root.pivot()
         try mounts.attachAll(hasUpperLayer: needsUpper)

@@ -18,10 +18,13 @@ struct HolderJoin {
         static let startMilliseconds = 30_000
         static let retryMicroseconds: UInt32 = 2_000
     }
-    /// Of a FUSE mount (linux/magic.h).
+    /// Of a FUSE mount and an overlay (linux/magic.h).
     private static let fuseMagic = 0x6573_5546
-    /// Where the holder has mounted the image (ImageMount, `ImageServer.place`).
+    private static let overlayMagic = 0x794C_7630
+    /// Where the holder has mounted the image (ImageMount, `ImageServer.place`), and what that covers: the FUSE
+    /// mount itself.
     private static var place: CString { c("/sys") }
+    private static var fusePlace: CString { c("/sys/image") }
 
     /// Enters the holder's user namespace and a mount namespace of our own with its mounts.
     func join() throws(LaunchFailure) {
@@ -47,30 +50,24 @@ struct HolderJoin {
         else { throw LaunchFailure(.joinImage, file) }
     }
 
-    /// The image's root as a mount that is nowhere, taken from where it covers the host's /sys.
-    func takeRoot() throws(LaunchFailure) -> Int32 {
-        let tree = linux_open_tree(
-            AT_FDCWD, Self.place, MountTree.openClone | MountTree.openCloseOnExec)
-        guard tree >= 0 else { throw LaunchFailure(.joinImage, file) }
-        guard linux_filesystem_magic(tree) == Self.fuseMagic else {
-            throw LaunchFailure(.joinImage, file, errno: ESTALE)
-        }
+    /// The image's root as mounts that are nowhere, taken from where they cover the host's /sys.
+    func takeRoot() throws(LaunchFailure) -> ImageRoot {
+        let cover = try take(Self.place)
+        let fuse = try take(Self.fusePlace)
         guard linux_umount2(Self.place, MountTree.detach) == 0 else { throw LaunchFailure(.joinImage, file) }
-        return tree
+        return ImageRoot(file: file, cover: cover, fuse: fuse)
     }
 
-    /// Puts it back once the host's /sys is no more needed.
-    /// - Returns: a path of the image's root directory, good until this process executes a program.
-    static func putRoot(_ tree: Int32, file: CString) throws(LaunchFailure) -> CString {
-        guard linux_move_mount(tree, c(""), AT_FDCWD, place, MountTree.moveFromEmptyPath) == 0 else {
-            throw LaunchFailure(.joinImage, file)
+    /// A copy of what is mounted at `path`, which is then uncovered.
+    private func take(_ path: CString) throws(LaunchFailure) -> Int32 {
+        let tree = linux_open_tree(AT_FDCWD, path, MountTree.openClone | MountTree.openCloseOnExec)
+        guard tree >= 0 else { throw LaunchFailure(.joinImage, file) }
+        let magic = linux_filesystem_magic(tree)
+        guard magic == Self.fuseMagic || magic == Self.overlayMagic else {
+            throw LaunchFailure(.joinImage, file, errno: ESTALE)
         }
-        let root = open(place, PathFlags.path | O_DIRECTORY | O_CLOEXEC)
-        guard root >= 0 else { throw LaunchFailure(.joinImage, file) }
-        var path = ByteBuffer(capacity: 40)
-        path.append("/proc/self/fd/")
-        path.append(decimal: UInt64(root))
-        return path.cString
+        guard linux_umount2(path, MountTree.detach) == 0 else { throw LaunchFailure(.joinImage, file) }
+        return tree
     }
 
     // MARK: Meeting the holder
@@ -160,6 +157,38 @@ struct HolderJoin {
     }
 }
 
+/// A single-file image's root, mounted nowhere yet.
+struct ImageRoot {
+    let file: CString
+    /// What all containers share.
+    let cover: Int32
+    /// Below it, for an overlay of the container's own: one on top of another would be a layer too many,
+    /// and the kernel allows two.
+    let fuse: Int32
+
+    /// Puts it where the host's /sys is, which is needed no more.
+    /// - Returns: a path of the image's root directory, good until this process executes a program.
+    func put() throws(LaunchFailure) -> CString { try put(cover) }
+
+    /// Puts the FUSE mount in its place.
+    func putFuse() throws(LaunchFailure) -> CString {
+        guard linux_umount2(c("/sys"), MountTree.detach) == 0 else { throw LaunchFailure(.joinImage, file) }
+        return try put(fuse)
+    }
+
+    private func put(_ tree: Int32) throws(LaunchFailure) -> CString {
+        guard linux_move_mount(tree, c(""), AT_FDCWD, c("/sys"), MountTree.moveFromEmptyPath) == 0 else {
+            throw LaunchFailure(.joinImage, file)
+        }
+        let root = open(c("/sys"), PathFlags.path | O_DIRECTORY | O_CLOEXEC)
+        guard root >= 0 else { throw LaunchFailure(.joinImage, file) }
+        var path = ByteBuffer(capacity: 40)
+        path.append("/proc/self/fd/")
+        path.append(decimal: UInt64(root))
+        return path.cString
+    }
+}
+
 extension ContainerEntry {
     /// For a single-file image: says whether the namespaces are made already. They are the holder's; who is
     /// shown as another gets a user namespace inside that one.
@@ -184,8 +213,7 @@ extension ContainerEntry {
 
     /// Makes the image's root what the plan's layer is relative to; after the mounts' sources are opened.
     mutating func placeImage() throws(LaunchFailure) {
-        guard let file = facts.imageFile, imageRoot >= 0 else { return }
-        store = try HolderJoin.putRoot(imageRoot, file: file)
+        if let imageRoot { store = try imageRoot.put() }
     }
 }
 

@@ -13,8 +13,11 @@ final class ImageServer {
     private var clients: [Int32] = []
     private var isReady = false
 
-    /// Where the image is mounted, in the server's own mount namespace: a directory every host has.
+    /// Where containers find the image, in the server's own mount namespace: a directory every host has.
+    /// What is mounted there covers a tmpfs with the FUSE mount itself, for containers with an upper layer.
     static let place = "/sys"
+    static let fuseName = "image"
+    private static let emptyName = "empty"
     /// Milliseconds between looks for users while no launch is connected.
     private static let watchMilliseconds: Int32 = 1000
     /// Looks that must find nobody before the server goes: a script's next command finds it still there.
@@ -49,14 +52,48 @@ final class ImageServer {
             let options =
                 "fd=\(device),rootmode=40000,user_id=\(userID),group_id=\(groupID),allow_other,"
                 + "max_read=\(FuseProtocol.readBytes)"
-            let flags = MountFlags.readOnly | MountFlags.noSetuid | MountFlags.noDevices
-            try checked("mount", "fuse") { linux_mount("trireme", ImageServer.place, "fuse.trireme", flags, options) }
+            try checked("mount", "tmpfs") {
+                linux_mount("trireme", ImageServer.place, "tmpfs", ImageServer.flags, "mode=0755,size=64k")
+            }
+            for name in [ImageServer.fuseName, ImageServer.emptyName] {
+                try checked("mkdir", name) { mkdir(ImageServer.place + "/" + name, 0o755) }
+            }
+            try checked("mount", "fuse") {
+                linux_mount("trireme", ImageServer.fuse, "fuse.trireme", ImageServer.readOnly, options)
+            }
         } catch { throw Failure(errno: error.errno, reason: error.sentence) }
         chdir("/")
         for number in 0..<ImageServer.threadCount {
             startThread(FuseWorker(fileSystem, device: number == 0 ? device : ImageServer.cloned(device)))
         }
+        do throws(SyscallError) { try coverWithOverlay() } catch {
+            throw Failure(errno: error.errno, reason: error.sentence)
+        }
         guard listen(listener, 1024) == 0 else { throw Failure(errno: errno, reason: "listen") }
+    }
+
+    private static let flags = MountFlags.noSetuid | MountFlags.noDevices
+    private static let readOnly = flags | MountFlags.readOnly
+    private static var fuse: String { place + "/" + fuseName }
+
+    /// What FUSE cannot answer from the kernel's memory, overlayfs can: an ioctl(2) on a file is a request
+    /// to the server each time, and Python asks each of the hundreds of files it opens whether it is a
+    /// terminal. Pages are the FUSE mount's, one copy for all. One overlay for all containers, so that they
+    /// share names and inodes as well.
+    ///
+    /// The empty directory is there because an overlay wants two layers; the image is the lowest, which is
+    /// never asked for marks of overlayfs.
+    private func coverWithOverlay() throws(SyscallError) {
+        let layers = "userxattr,lowerdir=\(ImageServer.place)/\(ImageServer.emptyName):\(ImageServer.fuse)"
+        // xino: files keep the image's inode numbers, and all are on one device. A kernel before 5.11 mounts
+        // no overlay in a user namespace: then the FUSE mount itself serves.
+        for options in [layers + ",xino=on", layers] {
+            let flags = ImageServer.readOnly
+            if linux_mount("trireme", ImageServer.place, "overlay", flags, options) == 0 { return }
+        }
+        try checked("mount", "bind") {
+            linux_mount(ImageServer.fuse, ImageServer.place, nil, MountFlags.bind, nil)
+        }
     }
 
     private static var threadCount: Int {
@@ -109,6 +146,7 @@ final class ImageServer {
         }
         // Whoever connected at the last moment is told by the closed connection, and starts anew.
         close(listener)
+        linux_umount2(ImageServer.place, MountTree.detach)
         linux_umount2(ImageServer.place, MountTree.detach)
         while true { pause() }
     }
