@@ -27,7 +27,8 @@ build: ## the programs, static, in .build/bin
 	swift build $(STATIC) --product trireme-mount
 	@mkdir -p $(BIN)
 	Scripts/build-pmix .build/release/trireme-pmix
-	@for program in $(PROGRAMS); do install -m 755 .build/release/$$program $(BIN)/.$$program.new; mv $(BIN)/.$$program.new $(BIN)/$$program; done
+	Scripts/build-inflate .build/release/trireme-inflate
+	@for program in $(PROGRAMS) $$(cd .build/release && ls trireme-inflate 2>/dev/null || true); do install -m 755 .build/release/$$program $(BIN)/.$$program.new; mv $(BIN)/.$$program.new $(BIN)/$$program; done
 
 images: ## the images of Recipes/, in .try/images
 	@Scripts/install-dependencies
@@ -84,7 +85,7 @@ clean: ## removes what was built
 
 install: build ## installs into PREFIX (default /usr/local); the directory can be moved later
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/trireme
-	install -m 755 $(addprefix $(BIN)/,$(PROGRAMS)) $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(addprefix $(BIN)/,$(PROGRAMS)) $(wildcard $(BIN)/trireme-inflate) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 LICENSE README.md CHANGELOG.md SECURITY.md CONTRIBUTING.md $(DESTDIR)$(PREFIX)/share/doc/trireme
 	cp -r Documentation Examples $(DESTDIR)$(PREFIX)/share/doc/trireme/
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d

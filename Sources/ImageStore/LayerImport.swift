@@ -117,7 +117,7 @@ struct LayerImport {
         let unpacked = ring.reader(1)
         do throws(ArchiveFault) {
             let decompressor = try Worker { [self] in
-                ring.pump(compression, first, budget)
+                ring.pump(compression, first, bytes: layer.length, budget)
                 drain(first, shared)
             }
             let result: Result<ExtractionSummary, ArchiveFault>
@@ -252,9 +252,11 @@ private final class BlobCopy: ByteStream, @unchecked Sendable {
 
 extension ChunkRing {
     /// Decompresses `source` into the ring; failing to start is a failure of the stream.
-    fileprivate func pump(_ compression: Compression, _ source: any ChunkSource, _ budget: ExtractionBudget) {
+    fileprivate func pump(
+        _ compression: Compression, _ source: any ChunkSource, bytes: Int64, _ budget: ExtractionBudget
+    ) {
         do throws(ArchiveFault) {
-            pump(budget.bounding(try compression.decompressing(ChunkStream(source), isVerified: true)))
+            pump(budget.bounding(try compression.decompressing(ChunkStream(source), bytes: bytes)))
         } catch { fail(error) }
     }
 }

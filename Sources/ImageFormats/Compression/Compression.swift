@@ -24,22 +24,27 @@ package enum Compression: String, Sendable {
         return .none
     }
 
+    /// Compressed bytes below which a process of its own costs more than it saves.
+    private static let leastForProcess: Int64 = 128 << 10
+
     /// The plain bytes behind `stream`.
     ///
-    /// - Parameter isVerified: the caller checks a digest of the plain bytes, so gzip's CRC need not be computed.
+    /// - Parameter bytes: how many compressed ones there are, where that is known.
     package func decompressing(
-        _ stream: any ByteStream, isVerified: Bool = false
+        _ stream: any ByteStream, bytes: Int64 = .max
     ) throws(ArchiveFault) -> any ByteStream {
         switch self {
-        case .none: stream
-        case .gzip: try GunzipStream(stream, isVerified: isVerified)
-        case .zstd: try UnzstdStream(stream)
+        case .none: return stream
+        case .gzip:
+            if bytes >= Compression.leastForProcess, let sealed = SealedInflate(stream) { return sealed }
+            return try GunzipStream(stream)
+        case .zstd: return try UnzstdStream(stream)
         }
     }
 }
 
-/// Inflates gzip members one after the other (RFC 1952), each checked against its CRC and length
-/// unless the caller verifies the content itself.
+/// Inflates gzip members one after the other (RFC 1952), each checked against its CRC and length, with zlib:
+/// what is small, and everything where `SealedInflate` cannot be had.
 package final class GunzipStream: ByteStream {
     private let input: any ByteStream
     private let buffer: UnsafeMutableRawBufferPointer
@@ -47,7 +52,7 @@ package final class GunzipStream: ByteStream {
     private enum Position { case inMember, betweenMembers, finished }
     private var position = Position.inMember
 
-    package init(_ input: any ByteStream, isVerified: Bool = false) throws(ArchiveFault) {
+    package init(_ input: any ByteStream) throws(ArchiveFault) {
         self.input = input
         buffer = .allocate(byteCount: 256 << 10, alignment: 64)
         state = .allocate(capacity: 1)
@@ -55,7 +60,6 @@ package final class GunzipStream: ByteStream {
         // 15 bits of window, +16: a gzip wrapper and no other (zlib.h).
         let result = inflateInit2_(state, 15 + 16, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size))
         guard result == Z_OK else { throw ArchiveFault(.system, "inflateInit2: zlib error \(result)") }
-        if isVerified { inflateValidate(state, 0) }
     }
 
     deinit {
