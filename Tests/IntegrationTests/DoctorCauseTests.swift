@@ -167,4 +167,17 @@ import Testing
         let closed = try gpu("chmod 0 host/dev/nvidia0")
         #expect(closed?.level == "warn" && closed?.fix?.contains("srun --gpus=1") == true, "\(closed as Any)")
     }
+
+    /// The image of Open MPI that every test run has; it asks for PMIx.
+    @Test func anMPIThatSlurmDoesNotSpeak() throws {
+        let line = "#!/bin/sh\nprintf 'MPI plugin types are...\\n\\tnone\\n\\tpmi2\\n' >&2\n"
+        try Data(line.utf8).write(to: URL(fileURLWithPath: place.path + "/srun"))
+        try runProgram(["chmod", "755", place.path + "/srun"])
+        let path = place.path + ":" + (ProcessInfo.processInfo.environment["PATH"] ?? "")
+        let found = try document(
+            runProgram(
+                [try Programs.path("trireme-cli"), "doctor", "--image", "mpi-hello:openmpi", "--format", "json"],
+                environment: ["PATH": path]))
+        expect(found, "mpi", "warn", cause: "every rank would be a job of its own", fix: "--model node")
+    }
 }
