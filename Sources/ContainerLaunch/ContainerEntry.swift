@@ -89,6 +89,8 @@ struct ContainerEntry {
     var imageRoot: ImageRoot?
     /// The caller's environment: HOME is read here.
     let host: UnsafePointer<UnsafeMutablePointer<CChar>?>
+    /// The image as it was typed; nil: by the plan's own name.
+    var typedImage: CString?
     /// Decided before anything else; nil when the plan limits nothing.
     var limits: ContainerLimits?
 
@@ -158,7 +160,7 @@ struct ContainerEntry {
             timeout: facts.timeout, grace: facts.grace ?? 10_000,
             stopSignal: facts.stopSignalNumber.map { Int32(bitPattern: $0) } ?? SIGTERM,
             ownsTerminal: options.contains(.ownTerminal), passesInput: isatty(0) == 1,
-            filters: filtersCalls, image: facts.imageName ?? c(""))
+            filters: filtersCalls, image: typedImage ?? facts.imageName ?? c(""))
     }
 
     /// Whether a step is not written on C strings alone: limits, single files, keepers, mapped ids.

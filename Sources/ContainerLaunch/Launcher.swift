@@ -53,7 +53,8 @@ package enum Launcher {
             throw LaunchFailure(.readPlan, line.image, errno: EBADMSG)
         }
         var entry = ContainerEntry(
-            plan: plan, facts: PlanFacts(plan), request: line.request, store: store.root, host: host)
+            plan: plan, facts: PlanFacts(plan), request: line.request, store: store.root, host: host,
+            typedImage: line.image)
         if stage == .beforeRuntime, entry.needsRuntime || StepJoin.isRank(host) { return nil }
         let command = try CommandExecution(
             arguments: composedArguments(line, plan, entry.facts),
