@@ -187,15 +187,24 @@ final class StagedLoad {
         var diffID: Digest
         /// Nil when it is not known before it is read (a compressed layer in a docker-archive).
         var blob: Digest?
+        /// In the place of `blob`: no manifest names such a layer, so any form of it would do, but the same
+        /// archive shall give the same manifest whatever else is in the store.
+        var size: Int64?
 
         init(diffID: Digest, blob: Digest) {
             self.diffID = diffID
             self.blob = blob
         }
 
+        init(diffID: Digest, size: Int64) {
+            self.diffID = diffID
+            self.size = size
+        }
+
         init(_ layer: IncomingLayer) {
             diffID = layer.diffID
             blob = layer.isPlain ? layer.diffID : layer.blobDigest
+            if blob == nil { size = layer.length }
         }
     }
 
@@ -210,6 +219,7 @@ final class StagedLoad {
                 && Files.size(layout.blob(layer.blob.digest)) == layer.blob.size
             {
                 known[Content(diffID: layer.diffID, blob: layer.blob.digest)] = layer
+                known[Content(diffID: layer.diffID, size: layer.blob.size)] = layer
             }
         }
         return known

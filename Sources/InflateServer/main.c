@@ -12,7 +12,8 @@
  *   request   how many new bytes lie in the input; 0: go on with what was not used of the last ones
  *   reply     status, how many bytes were written to the output; the two pieces of output take turns
  *
- * Its first reply, unasked, has status READY. It ends with its user's end of the socket.
+ * Its first reply, unasked, has status READY and the memory's size, which a program of another release may
+ * have different ideas of. It ends with its user's end of the socket.
  * The program is linked with the system's libisal, which has no static form in many distributions:
  * where it does not start, the user inflates with zlib (ImageFormats/Compression/SealedInflate.swift).
  */
@@ -20,13 +21,14 @@
 #include <linux/seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { USER = 0, MEMORY = 1 };
+enum { USER = 0, MEMORY = 1, MOST_FILES = 1 << 20 };
 
 /* SealedInflate.swift has the same numbers. */
-enum layout { INPUT_BYTES = 256 << 10, OUTPUT_BYTES = 256 << 10, ALL_BYTES = INPUT_BYTES + 2 * OUTPUT_BYTES };
+enum layout { INPUT_BYTES = 256 << 10, OUTPUT_BYTES = 512 << 10, ALL_BYTES = INPUT_BYTES + 2 * OUTPUT_BYTES };
 enum status {
     OUTPUT_FULL = 0,
     WANTS_INPUT = 1,    /* in the middle of a member */
@@ -53,6 +55,16 @@ static void end(int status)
 {
     /* exit_group(2), what _exit(3) calls, is not among the three. */
     for (;;) syscall(SYS_exit, status);
+}
+
+/* Strict mode would still let it write to whatever it was started with. */
+static void close_all_but_user(void)
+{
+    if (!syscall(SYS_close_range, USER + 1, ~0u, 0)) return;
+    /* Kernels before 5.9. */
+    struct rlimit limit = {0};
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur > MOST_FILES) limit.rlim_cur = MOST_FILES;
+    for (int file = USER + 1; file < (int)limit.rlim_cur; file++) close(file);
 }
 
 static void tell(uint32_t status, uint32_t produced)
@@ -120,12 +132,12 @@ int main(void)
 {
     uint8_t *memory = mmap(NULL, ALL_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, MEMORY, 0);
     if (memory == MAP_FAILED) return 1;
-    close(MEMORY);
+    close_all_but_user();
     isal_inflate_init(&state);
     begin_member();
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT)) return 1;
 
-    tell(READY, 0);
+    tell(READY, ALL_BYTES);
     uint8_t *output = memory + INPUT_BYTES;
     uint32_t request;
     for (int turn = 0;; turn = !turn) {

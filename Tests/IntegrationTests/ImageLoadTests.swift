@@ -45,6 +45,33 @@ import Testing
             ])
     }
 
+    /// No digest in a docker-archive says which compressed layer it holds; its size does, with what is in it.
+    @Test func compressedLayersOfADockerArchiveAreReadOnce() throws {
+        let fixture = try ImageFixture()
+        try fixture.makeImage()
+        try fixture.shell(
+            """
+            skopeo copy -q oci:oci:image docker-archive:docker.tar:plain:2
+            for level in 9 1; do
+                mkdir d; tar -C d -xf docker.tar
+                for layer in $(find d -maxdepth 1 -name '*.tar' -type f); do gzip -n -$level <$layer >t; mv t $layer; done
+                tar -C d -cf gzip$level.tar $(ls d); chmod -R u+w d; rm -rf d
+            done
+            """)
+        func load(_ file: String) throws -> ProgramRun {
+            let run = try fixture.trireme("image", "load", "-i", fixture.path + "/" + file)
+            #expect(run.outputText == "Loaded image: plain:2\n", "\(run.errorText)")
+            return run
+        }
+        #expect(try !load("gzip9.tar").errorText.contains("already present"))
+        #expect(try load("gzip9.tar").errorText.contains("already present"))
+        #expect(try !load("gzip1.tar").errorText.contains("already present"), "another blob")
+        #expect(fixture.entries("layers").count == 2)
+        // Back in place of the name that the third load took.
+        #expect(try load("gzip9.tar").status == 0)
+        try fixture.verifyStore(names: ["plain:2"])
+    }
+
     /// The overlay of our layers shows what umoci unpacks, entry by entry.
     @Test func equalsUmoci() throws {
         let fixture = try ImageFixture()

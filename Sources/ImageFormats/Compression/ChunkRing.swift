@@ -7,7 +7,10 @@ package final class ChunkRing: @unchecked Sendable {
     // Everything below is guarded by `mutex`, except the content of a slot: that belongs to the
     // producer until `produced` passes it and to the consumers until all of their cursors have.
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-    private let changed: UnsafeMutablePointer<pthread_cond_t>
+    /// Content came, or its end.
+    private let filled: UnsafeMutablePointer<pthread_cond_t>
+    /// Room for the producer came, or nobody is left who wants more.
+    private let freed: UnsafeMutablePointer<pthread_cond_t>
     private let buffers: [UnsafeMutableRawBufferPointer]
     private var lengths: [Int]
     /// Slots published so far.
@@ -20,9 +23,11 @@ package final class ChunkRing: @unchecked Sendable {
 
     package init(slots: Int = 12, bytes: Int = 256 << 10, consumers: Int) {
         mutex = .allocate(capacity: 1)
-        changed = .allocate(capacity: 1)
+        filled = .allocate(capacity: 1)
+        freed = .allocate(capacity: 1)
         pthread_mutex_init(mutex, nil)
-        pthread_cond_init(changed, nil)
+        pthread_cond_init(filled, nil)
+        pthread_cond_init(freed, nil)
         buffers = (0..<slots).map { _ in .allocate(byteCount: bytes, alignment: 64) }
         lengths = Array(repeating: 0, count: slots)
         released = Array(repeating: 0, count: consumers)
@@ -30,9 +35,11 @@ package final class ChunkRing: @unchecked Sendable {
 
     deinit {
         buffers.forEach { $0.deallocate() }
-        pthread_cond_destroy(changed)
+        pthread_cond_destroy(filled)
+        pthread_cond_destroy(freed)
         pthread_mutex_destroy(mutex)
-        changed.deallocate()
+        filled.deallocate()
+        freed.deallocate()
         mutex.deallocate()
     }
 
@@ -63,7 +70,7 @@ package final class ChunkRing: @unchecked Sendable {
             let slowest = released.min()!
             if slowest == .max { return nil }
             if produced - slowest < buffers.count { return produced % buffers.count }
-            pthread_cond_wait(changed, mutex)
+            pthread_cond_wait(freed, mutex)
         }
     }
 
@@ -72,14 +79,14 @@ package final class ChunkRing: @unchecked Sendable {
         pthread_mutex_lock(mutex)
         lengths[slot] = length
         produced += 1
-        pthread_cond_broadcast(changed)
+        pthread_cond_broadcast(filled)
         pthread_mutex_unlock(mutex)
     }
 
     private func finish(_ how: End) {
         pthread_mutex_lock(mutex)
         end = how
-        pthread_cond_broadcast(changed)
+        pthread_cond_broadcast(filled)
         pthread_mutex_unlock(mutex)
     }
 
@@ -93,7 +100,8 @@ package final class ChunkRing: @unchecked Sendable {
         if released[consumer] == .max { throw ArchiveFault(.system, "cancelled") }
         if released[consumer] != index {
             released[consumer] = index
-            pthread_cond_broadcast(changed)
+            // A producer that waited fills half of the ring in one go: a wake-up costs more than a slot does.
+            if produced - released.min()! <= buffers.count / 2 { pthread_cond_signal(freed) }
         }
         while true {
             if index < produced {
@@ -103,7 +111,7 @@ package final class ChunkRing: @unchecked Sendable {
             switch end {
             case .finished: return nil
             case .failed(let fault): throw fault
-            case nil: pthread_cond_wait(changed, mutex)
+            case nil: pthread_cond_wait(filled, mutex)
             }
         }
     }
@@ -111,7 +119,8 @@ package final class ChunkRing: @unchecked Sendable {
     fileprivate func leave(consumer: Int) {
         pthread_mutex_lock(mutex)
         released[consumer] = .max
-        pthread_cond_broadcast(changed)
+        pthread_cond_broadcast(filled)
+        pthread_cond_signal(freed)
         pthread_mutex_unlock(mutex)
     }
 

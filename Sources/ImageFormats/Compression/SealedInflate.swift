@@ -13,7 +13,7 @@ package final class SealedInflate: ByteStream {
     // As in main.c.
     private enum Layout {
         static let input = 256 << 10
-        static let output = 256 << 10
+        static let output = 512 << 10
         static let all = input + 2 * output
     }
     private enum Status {
@@ -59,8 +59,9 @@ package final class SealedInflate: ByteStream {
         else { return nil }
         self.source = source
         (process, socket, memory) = started
-        // A loader that lacks the library ends the process before this.
-        if (try? answer())?.status != Status.ready {
+        // A loader that lacks the library ends the process before this; one of another release has another layout.
+        let first = try? answer()
+        if first?.status != Status.ready || first?.produced != UInt32(Layout.all) {
             if program == SealedInflate.installed { SealedInflate.isUnavailable.store(true, ordering: .relaxed) }
             return nil
         }
