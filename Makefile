@@ -21,11 +21,11 @@ help: ## this list
 
 build: ## the programs, static, in .build/bin
 	@Scripts/install-dependencies
-	swift build $(STATIC) --product trireme
 	swift build $(STATIC) --product trireme-cli
 	swift build $(STATIC) --product trireme-agent
 	swift build $(STATIC) --product trireme-mount
 	@mkdir -p $(BIN)
+	Scripts/build-launcher .build/release/trireme
 	Scripts/build-pmix .build/release/trireme-pmix
 	Scripts/build-inflate .build/release/trireme-inflate
 	@for program in $(PROGRAMS) $$(cd .build/release && ls trireme-inflate 2>/dev/null || true); do install -m 755 .build/release/$$program $(BIN)/.$$program.new; mv $(BIN)/.$$program.new $(BIN)/$$program; done

@@ -18,19 +18,8 @@ let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio
 let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
 let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
 
-/// The launcher's modules have a section per function, and its linker puts those of a plain launch side by
-/// side (`Scripts/order-launcher`): from a cold disk it is then read in a few pieces instead of forty.
-let sections: [SwiftSetting] = strict + [.unsafeFlags(["-Xfrontend", "-function-sections"])]
-let ordered: [LinkerSetting] = [
-    .unsafeFlags(
-        ["-use-ld=lld", "-Xlinker", "-z", "-Xlinker", "nostart-stop-gc", "-Xlinker", "--no-warn-symbol-ordering"]
-            + ["-Xlinker", "--symbol-ordering-file=\(Context.packageDirectory)/Sources/trireme/launch.order"])
-]
-
-func target(
-    _ name: String, _ dependencies: [Target.Dependency] = [], settings: [SwiftSetting] = strict
-) -> Target {
-    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+func target(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
 }
 func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
     .testTarget(
@@ -40,7 +29,6 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Reso
 let package = Package(
     name: "trireme",
     products: [
-        .executable(name: "trireme", targets: ["trireme"]),
         .executable(name: "trireme-cli", targets: ["trireme-cli"]),
         .executable(name: "trireme-agent", targets: ["trireme-agent"]),
         .executable(name: "trireme-mount", targets: ["trireme-mount"]),
@@ -62,10 +50,9 @@ let package = Package(
         target("Diagnostics"),  // one error type, one renderer, the exit codes
 
         // L1: values and the kernel.
-        target(  // descriptors, namespaces, mounts, netlink, spawning
-            "LinuxSystem", ["CLinux", "Diagnostics"], settings: sections),
+        target("LinuxSystem", ["CLinux", "Diagnostics"]),  // descriptors, namespaces, mounts, netlink, spawning
         target("OCIModel"),  // references, digests, manifests, configurations
-        target("LaunchPlan", settings: sections),  // everything the kernel is told to start one container
+        target("LaunchPlan"),  // everything the kernel is told to start one container
         target("JobModel"),  // tasks, nodes, host lists, exit status
         target("SiteConfiguration", ["LinuxSystem"]),  // where state, stores and programs are
         target("HostCheck", ["LinuxSystem", "CLinux", "SiteConfiguration"]),  // is this host ready
@@ -76,8 +63,7 @@ let package = Package(
         target(
             "CoordinationStore",  // keys under leases: the job's own store, and etcd's client
             ["LinuxSystem", "CLinux", httpClient, nioCore, nioHTTP1, nioSSL]),
-        target(  // the hot path: steps, then execve
-            "ContainerLaunch", ["LaunchPlan", "LinuxSystem", "CLinux"], settings: sections),
+        target("ContainerLaunch", ["LaunchPlan", "LinuxSystem", "CLinux"]),  // the hot path: steps, then execve
         target("ImageFormats", ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics"]),  // tar, archives
         target("ResourceManagers", ["JobModel", "Diagnostics", "LinuxSystem"]),  // allocations: Slurm, this machine
 
@@ -125,9 +111,7 @@ let package = Package(
                 "Diagnostics",
                 argumentParser,
             ]),
-        .executableTarget(
-            name: "trireme", dependencies: ["ContainerLaunch", "LaunchPlan", "LinuxSystem", "CLinux"],
-            exclude: ["launch.order"], swiftSettings: strict, linkerSettings: ordered),
+        // `trireme` itself, without Swift's runtime, is built by Scripts/build-launcher.
         .executableTarget(name: "trireme-cli", dependencies: ["Commands"], swiftSettings: strict),
         .executableTarget(name: "trireme-agent", dependencies: ["NodeAgent", "CLinux"], swiftSettings: strict),
         .executableTarget(name: "trireme-mount", dependencies: ["ImageMount"], swiftSettings: strict),

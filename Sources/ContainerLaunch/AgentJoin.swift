@@ -6,9 +6,8 @@ import LinuxSystem
 ///
 /// The agent listens on the abstract socket `trireme/KEY`; its side of the connection
 /// names the process (SO_PEERCRED, unix(7)), so no file and no pid can be stale. Only a
-/// process of the caller's own uid is followed. False, with nothing done: limits are to be joined,
-/// which needs Swift's runtime.
-func joinAgent(_ key: CString, _ stage: Launcher.Stage) throws(LaunchFailure) -> Bool {
+/// process of the caller's own uid is followed.
+func joinAgent(_ key: CString) throws(LaunchFailure) {
     let socket = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     guard socket >= 0 else { throw LaunchFailure(.connectToAgent, key) }
     defer { close(socket) }
@@ -30,12 +29,8 @@ func joinAgent(_ key: CString, _ stage: Launcher.Stage) throws(LaunchFailure) ->
     let descriptor = linux_pidfd_open(process, 0)
     guard descriptor >= 0 else { throw LaunchFailure(.joinAgent, key) }
     defer { close(descriptor) }
-    if hasLimitsToJoin(process) {
-        if stage == .beforeRuntime { return false }
-        try joinLimits(of: process)
-    }
+    if hasLimitsToJoin(process) { try joinLimits(of: process) }
     try joinContainer(of: descriptor)
-    return true
 }
 
 /// Whether the container that `process` made has limits that this process is not under: most have none,

@@ -163,12 +163,6 @@ struct ContainerEntry {
             filters: filtersCalls, image: typedImage ?? facts.imageName ?? c(""))
     }
 
-    /// Whether a step is not written on C strings alone: limits, single files, keepers, mapped ids.
-    var needsRuntime: Bool {
-        facts.hasLimits || facts.imageFile != nil || facts.unshare != 0 || facts.uidMap != nil
-            || facts.timeout != nil || options.contains(.ownTerminal)
-    }
-
     var filtersCalls: Bool { !options.contains(.withoutFilter) }
 
     /// With `--fakeroot`, those over the caller's own ids that package managers use.

@@ -5,36 +5,23 @@ import LinuxSystem
 
 /// The program `trireme`: one launch, or the handing over to `trireme-cli`.
 package enum Launcher {
-    /// When `run` is called.
-    package enum Stage {
-        /// Before the constructors of Swift's runtime: no conformance is known yet, so `String`, casts and
-        /// generic types are out of reach. A plain launch needs none of them.
-        case beforeRuntime
-        case complete
-    }
-
-    /// Becomes the application or `trireme-cli`; returns trireme's exit status when neither could be,
-    /// and nil, with nothing done, when this launch needs the runtime and it is not there.
-    package static func run(count: Int, arguments: CStringVector, stage: Stage) -> Int32? {
+    /// Becomes the application or `trireme-cli`; returns trireme's exit status when neither could be.
+    package static func run(count: Int, arguments: CStringVector) -> Int32 {
         let host = UnsafePointer(linux_environ()!)
         var name = c("")
         do throws(LaunchFailure) {
             let line = try LaunchCommandLine(count: count, arguments: arguments)
             guard line.outcome == .launch else { throw handOver(arguments, host) }
             name = line.image
-            guard let failure = try launch(line, arguments, host, stage) else { return nil }
-            throw failure
+            throw try launch(line, arguments, host)
         } catch {
             return LaunchDiagnosis(error, image: name).report()
         }
     }
 
     private static func launch(
-        _ line: LaunchCommandLine, _ arguments: CStringVector, _ host: UnsafePointer<UnsafeMutablePointer<CChar>?>,
-        _ stage: Stage
-    ) throws(LaunchFailure) -> LaunchFailure? {
-        // A descriptor can be read once, and a finished plan may ask for anything.
-        if stage == .beforeRuntime, line.planDescriptor >= 0 { return nil }
+        _ line: LaunchCommandLine, _ arguments: CStringVector, _ host: UnsafePointer<UnsafeMutablePointer<CChar>?>
+    ) throws(LaunchFailure) -> LaunchFailure {
         var store = StoreLookup(environment: host)
         let bytes: UnsafeRawBufferPointer
         if line.planDescriptor >= 0 {
@@ -55,7 +42,6 @@ package enum Launcher {
         var entry = ContainerEntry(
             plan: plan, facts: PlanFacts(plan), request: line.request, store: store.root, host: host,
             typedImage: line.image)
-        if stage == .beforeRuntime, entry.needsRuntime || StepJoin.isRank(host) { return nil }
         let command = try CommandExecution(
             arguments: composedArguments(line, plan, entry.facts),
             environment: ContainerEnvironment(
@@ -63,7 +49,7 @@ package enum Launcher {
                 options: entry.options))
         if let key = line.agentKey {
             let directory = currentDirectory()
-            guard try joinAgent(key, stage) else { return nil }
+            try joinAgent(key)
             try entry.enterStartDirectory(directory, makesMissing: false, MountList(capacity: 0))
             try dropPrivileges(filters: entry.filtersCalls)
         } else {

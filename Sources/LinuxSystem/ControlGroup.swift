@@ -65,7 +65,7 @@ package struct ControlGroup: Equatable, Sendable {
     package static func needsScope(_ limits: CgroupLimits, in tree: CgroupTree = .current()) -> Bool {
         var limits = limits
         limits.processors = nil
-        let controllers = limits.demands().map(\.controller)
+        let controllers = limits.demands().map { $0.controller }
         guard !controllers.isEmpty, tree.mode == .v2, let hierarchy = tree.unified, let own = hierarchy.directory else {
             return false
         }
@@ -125,7 +125,9 @@ package struct ControlGroup: Equatable, Sendable {
         guard let own = hierarchy.directory else {
             throw refused("this process's own control group is not visible here")
         }
-        let controllers = demands.map(\.controller).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
+        let controllers = demands.reduce(into: [String]()) {
+            if !$0.contains($1.controller) { $0.append($1.controller) }
+        }
         let place = try UnifiedPlace.find(controllers, own: own, point: hierarchy.point, option: option)
         let path = place.parent + "/" + name
         Self.sweep(place.parent)
@@ -291,7 +293,7 @@ package struct ControlGroup: Equatable, Sendable {
     /// - Parameter keeping: they stay, and are only named.
     /// - Returns: their paths.
     package static func removeLeftovers(keeping: Bool, in tree: CgroupTree = .current()) -> [String] {
-        Set(tree.hierarchies.compactMap(\.directory)).sorted().flatMap { sweep($0, keeping: keeping) }
+        Set(tree.hierarchies.compactMap { $0.directory }).sorted().flatMap { sweep($0, keeping: keeping) }
     }
 
     /// Removes groups of ours in `parent` whose keeper is gone; those with processes stay.
@@ -312,7 +314,7 @@ package struct ControlGroup: Equatable, Sendable {
 
     /// The names of groups of ours that lie directly below the caller's own, in any hierarchy.
     package static func leftovers(in tree: CgroupTree = .current()) -> [String] {
-        tree.hierarchies.compactMap(\.directory).flatMap { directory in
+        tree.hierarchies.compactMap { $0.directory }.flatMap { directory in
             CgroupFile.names(in: directory, prefix: namePrefix).map { directory + "/" + $0 }
         }
     }

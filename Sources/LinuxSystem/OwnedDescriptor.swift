@@ -3,7 +3,7 @@ import Glibc
 
 /// A file descriptor with one owner: closed when the owner goes, never copied.
 package struct OwnedDescriptor: ~Copyable, Sendable {
-    package let raw: Int32
+    package private(set) var raw: Int32
 
     /// Takes ownership of an open descriptor.
     package init(owning raw: Int32) { self.raw = raw }
@@ -12,9 +12,10 @@ package struct OwnedDescriptor: ~Copyable, Sendable {
 
     /// Gives the descriptor away; the caller closes it.
     package consuming func release() -> Int32 {
-        let raw = self.raw
-        discard self
-        return raw
+        let given = raw
+        // Not `discard`, which Embedded Swift lacks: the deinit then finds nothing to close.
+        raw = -1
+        return given
     }
 
     /// open(2) relative to `directory`, close-on-exec.
@@ -56,10 +57,9 @@ package struct OwnedDescriptor: ~Copyable, Sendable {
 
     /// Writes the UTF-8 of `text`.
     package func writeAll(_ text: String) throws(SyscallError) {
-        var text = text
-        do {
-            try text.withUTF8 { try writeAll(UnsafeRawBufferPointer($0)) }
-        } catch let error as SyscallError { throw error } catch { fatalError("writeAll throws only SyscallError") }
+        try Array(text.utf8).withUnsafeBufferPointer { (bytes) throws(SyscallError) in
+            try writeAll(UnsafeRawBufferPointer(bytes))
+        }
     }
 
     /// The rest of the file. `limit` bounds memory; more is an `EFBIG` error.

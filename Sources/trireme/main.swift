@@ -1,5 +1,9 @@
 import ContainerLaunch
 import Glibc
 
-// What `launchEarly` left: the launches that need Swift's runtime.
-exit(Launcher.run(count: Int(CommandLine.argc), arguments: CommandLine.unsafeArgv, stage: .complete) ?? 125)
+/// One launch, or the handing over to `trireme-cli`. Built by `Scripts/build-launcher` as Embedded
+/// Swift, which has no runtime and no `CommandLine`: the C library calls this.
+@c(main)
+func main(_ count: Int32, _ arguments: CStringVector) -> Int32 {
+    Launcher.run(count: Int(count), arguments: arguments)
+}

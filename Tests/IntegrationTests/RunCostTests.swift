@@ -29,7 +29,7 @@ import Testing
         // Every mount is one copy and one move; the root, its seal and the caller's own directories are one call each.
         #expect(launch.count { $0.contains(" mount(") || $0.contains(" mount_setattr(") } <= 5)
         #expect(launch.count { $0.contains(" open_tree(") } <= 10)
-        // The runtime's constructors have not run: they look for a backtracer and read the map of the process.
+        // There are no constructors of Swift's runtime: they would look for a backtracer and read the map of the process.
         #expect(!launch.contains { $0.contains("swift-backtrace") || $0.contains("/proc/self/maps") })
     }
 
