@@ -127,7 +127,7 @@ let package = Package(
         tests("TidyTests", ["Diagnostics"]),  // the tree's own rules
         tests("LaunchPlanTests", ["LaunchPlan"]),
         tests("VirtualClusterTests", ["VirtualCluster", "LinuxSystem"]),
-        tests("ClusterTests", []),
+        tests("ClusterTests", ["LinuxSystem"]),
         .executableTarget(
             name: "EntryProbe", dependencies: ["ContainerLaunch"], path: "Tests/EntryProbe", swiftSettings: strict),
         tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan"]),

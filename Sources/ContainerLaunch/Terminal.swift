@@ -3,16 +3,16 @@ import Glibc
 import LinuxSystem
 
 /// The terminal `trireme` was called from, as it was then.
-struct CallerTerminal {
+package struct CallerTerminal {
     /// The controlling terminal, -1 when there is none or another job has it.
-    let descriptor: Int32
+    package let descriptor: Int32
     private var modes = termios()
     /// Gives it back when this process cannot.
     private(set) var guardian: TerminalGuard?
 
     /// Notes the terminal's modes when this process group has the terminal.
     /// - Parameter isGuarded: it will be made raw. Call this before the namespaces are made.
-    init(isGuarded: Bool) {
+    package init(isGuarded: Bool) {
         let terminal = open(c("/dev/tty"), O_RDWR | O_CLOEXEC | O_NOCTTY)
         guard terminal >= 0 else {
             descriptor = -1
@@ -28,7 +28,7 @@ struct CallerTerminal {
     }
 
     /// Every byte goes to the container's terminal as it was typed (termios(3), cfmakeraw).
-    func makeRaw(_ passesInput: Bool) {
+    package func makeRaw(_ passesInput: Bool) {
         guard descriptor >= 0, passesInput else { return }
         var raw = rawModes
         tcsetattr(descriptor, TCSADRAIN, &raw)
@@ -42,12 +42,18 @@ struct CallerTerminal {
 
     /// Gives the terminal back as it was found: modes, and the foreground to this process group
     /// (an application killed halfway restores neither).
-    func restore() {
+    package func restore() {
         guard descriptor >= 0 else { return }
         var modes = self.modes
         // SIGTTOU is blocked here: without that a background process would stop.
         tcsetpgrp(descriptor, getpgrp())
         tcsetattr(descriptor, TCSADRAIN, &modes)
+    }
+
+    /// `restore`, and nobody is left who would.
+    package func giveBack() {
+        restore()
+        guardian?.dismiss()
     }
 
     /// Restores the modes when they are still those of `makeRaw`: a shell that noticed the end first

@@ -61,6 +61,8 @@ package struct JobKeys: Sendable {
     /// `FALSE` until the job ends, then its exit code.
     package var finish: String { prefix + "FINISH" }
     package func address(_ node: String) -> String { "\(prefix)\(node)/IP" }
+    /// The public key of the node's agent in this job.
+    package func publicKey(_ node: String) -> String { "\(prefix)\(node)/PUBKEY" }
     /// Digest of the image whose container the node makes.
     package func image(_ node: String) -> String { "\(prefix)\(node)/IMAGE" }
     /// `False`, then `True` when the node's container stands.

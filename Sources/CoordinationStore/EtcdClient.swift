@@ -34,7 +34,12 @@ package struct EtcdSettings: Codable, Equatable, Sendable {
 /// Why the site's store did not do something.
 package struct StoreFault: Error, Equatable, Sendable {
     package var reason: String
-    package init(_ reason: String) { self.reason = reason }
+    /// Asking again cannot help: certificates that do not fit, a refused user.
+    package var isPermanent: Bool
+    package init(_ reason: String, isPermanent: Bool = false) {
+        self.reason = reason
+        self.isPermanent = isPermanent
+    }
 }
 
 /// etcd's version 3 protocol through its HTTP gateway (etcd documentation, "gRPC gateway", `/v3/…`):
@@ -173,6 +178,7 @@ package final class EtcdClient: Sendable {
     {
         guard let body = try? JSONEncoder().encode(question) else { throw StoreFault("unspeakable") }
         var reasons: [String] = []
+        var permanent = 0
         for endpoint in settings.endpoints {
             do {
                 var request = HTTPClientRequest(url: endpoint + path)
@@ -183,14 +189,44 @@ package final class EtcdClient: Sendable {
                 let content = try await response.body.collect(upTo: 64 << 20)
                 let bytes = Data(content.readableBytesView)
                 if response.status == .ok { return try JSONDecoder().decode(Answer.self, from: bytes) }
-                reasons.append("\(endpoint): \(response.status.code) \(Self.complaint(bytes))")
-            } catch { reasons.append("\(endpoint): \(error)") }
+                let said = Self.complaint(bytes)
+                if [401, 403].contains(response.status.code) || said.contains("HTTPS server") { permanent += 1 }
+                reasons.append("\(endpoint): \(response.status.code) \(said)")
+            } catch {
+                if let refusal = Self.refusal(error) {
+                    permanent += 1
+                    reasons.append("\(endpoint): \(refusal)")
+                } else {
+                    reasons.append("\(endpoint): \(error)")
+                }
+            }
         }
-        throw StoreFault(reasons.joined(separator: "; "))
+        throw StoreFault(reasons.joined(separator: "; "), isPermanent: permanent == settings.endpoints.count)
     }
 
     private static func complaint(_ bytes: Data) -> String {
         struct Complaint: Decodable { var error: String? }
-        return (try? JSONDecoder().decode(Complaint.self, from: bytes))?.error ?? ""
+        return (try? JSONDecoder().decode(Complaint.self, from: bytes))?.error
+            // Not etcd's own answer but its web server's: a line of text.
+            ?? String(decoding: bytes.prefix(200), as: UTF8.self).split(separator: "\n").first.map(String.init) ?? ""
+    }
+
+    /// Why TLS will never come about with this member, in words; nil for faults that may pass.
+    private static func refusal(_ error: any Error) -> String? {
+        let text = "\(error)"
+        let isNameWrong = error is NIOSSLExtraError
+        guard isNameWrong || error is NIOSSLError || error is BoringSSLError else { return nil }
+        if isNameWrong { return "its certificate is for another name: \(text)" }
+        let causes = [
+            ("CERTIFICATE_VERIFY_FAILED", "its certificate is signed by no authority trusted here (--kvs-cacert)"),
+            ("CERTIFICATE_REQUIRED", "it wants a client certificate (--kvs-cert, --kvs-key)"),
+            ("UNKNOWN_CA", "it does not know the authority of our certificate (--kvs-cert)"),
+            ("BAD_CERTIFICATE", "it does not take our certificate (--kvs-cert)"),
+            ("CERTIFICATE_EXPIRED", "our certificate has expired (--kvs-cert)"),
+            ("CERTIFICATE_UNKNOWN", "it does not take our certificate (--kvs-cert)"),
+            ("WRONG_VERSION_NUMBER", "it does not speak TLS: write http://"),
+        ]
+        // A connection that broke in the middle of the handshake may come about another time.
+        return causes.first { text.contains($0.0) }?.1
     }
 }

@@ -29,6 +29,7 @@ package enum DiagnosticCatalogue {
         record,
         clean,
         launchers,
+        parallel,
     ].flatMap { $0 }
 
     private static let general: [Entry] = [

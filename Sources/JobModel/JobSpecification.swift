@@ -21,6 +21,8 @@ package enum ContainerModel: String, CaseIterable, Sendable {
     case node
     /// The batch system starts every rank, which joins the node's container.
     case rank
+    /// All ranks of a processor socket share one. Where a node has one socket that is `node`; another is refused.
+    case socket
 }
 
 /// How ranks are started.
@@ -41,7 +43,33 @@ package struct RankSettings: Equatable, Sendable {
     /// Patterns of file names; nil where the streams are the leader's own.
     package var outputPattern: String?
     package var errorPattern: String?
+    /// Rank 0 gets a terminal of its own, of this size; nil for pipes.
+    package var terminal: TerminalSize?
     package init() {}
+}
+
+/// Of a terminal, in characters.
+package struct TerminalSize: Equatable, Sendable {
+    package var rows: Int
+    package var columns: Int
+    package init(rows: Int, columns: Int) {
+        self.rows = rows
+        self.columns = columns
+    }
+}
+
+/// Consecutive ranks that run the same command (MPMD; most jobs have one part).
+package struct JobPart: Equatable, Sendable {
+    package var tasks: Int
+    /// `K=V`, for these ranks alone.
+    package var environment: [[UInt8]]
+    /// What each executes, byte for byte.
+    package var command: [[UInt8]]
+    package init(tasks: Int, environment: [[UInt8]] = [], command: [[UInt8]]) {
+        self.tasks = tasks
+        self.environment = environment
+        self.command = command
+    }
 }
 
 /// One parallel job, validated: every number is in range and fits the allocation.
@@ -57,8 +85,10 @@ package struct JobSpecification: Equatable, Sendable {
     package var graceMilliseconds: Int
     /// How long the nodes have to report ready.
     package var joinTimeoutMilliseconds: Int
-    /// What every rank executes, byte for byte.
-    package var command: [[UInt8]]
+    /// At least one; their tasks add up to the map's.
+    package var parts: [JobPart]
+    /// Of the first part.
+    package var command: [[UInt8]] { parts[0].command }
     package var ranks = RankSettings()
 
     package init(
@@ -73,6 +103,16 @@ package struct JobSpecification: Equatable, Sendable {
         self.labelsOutput = labelsOutput
         self.graceMilliseconds = graceMilliseconds
         self.joinTimeoutMilliseconds = joinTimeoutMilliseconds
-        self.command = command
+        parts = [JobPart(tasks: map.size, command: command)]
+    }
+
+    /// The part that `rank` belongs to; the last for a rank outside the job.
+    package func part(of rank: Int) -> JobPart {
+        var first = 0
+        for part in parts {
+            first += part.tasks
+            if rank < first { return part }
+        }
+        return parts[parts.count - 1]
     }
 }

@@ -5,7 +5,7 @@ import LinuxSystem
 /// The program `trireme-agent`, three in one so that one file bound into a container is enough:
 ///
 ///     trireme-agent --serve SECRET INDEX ADDRESS:PORT[,…]        the node's agent (`Agent`)
-///     trireme-agent --rank [--] CMD [ARG…]                       a rank's shim (`RankShim`)
+///     trireme-agent --rank -- CMD [ARG…]                         a rank's shim (`RankShim`)
 ///     trireme-agent [-OPTION…] HOST WORD…                        a launcher's remote shell (`RemoteShell`)
 package enum AgentProgram {
     /// Name of the environment variable the secret comes in, where the batch system carries the environment.
@@ -17,10 +17,7 @@ package enum AgentProgram {
         let words = Array(arguments.dropFirst())
         switch words.first.map({ String(decoding: $0, as: UTF8.self) }) {
         case "--serve": return serve(words.dropFirst().map { String(decoding: $0, as: UTF8.self) })
-        case "--rank":
-            var command = Array(words.dropFirst())
-            if command.first == Array("--".utf8) { command.removeFirst() }
-            return RankShim.run(command)
+        case "--rank": return RankShim.run(Array(words.dropFirst()))
         default: return RemoteShell.run(words)
         }
     }
@@ -51,8 +48,9 @@ package enum AgentProgram {
             let connection = Connection(
                 socket, handshake: Handshake(.agent, secret: secret, nonce: RandomBytes.make(Handshake.nonceBytes)))
             try authenticate(connection)
-            connection.send(.hello(node: nodeName(), index: index))
-            Agent(leader: connection, signals: signals).run()
+            let identity = NodeIdentity()
+            connection.send(.hello(node: nodeName(), index: index, key: identity.publicKey))
+            Agent(leader: connection, identity: identity, signals: signals).run()
             return 0
         } catch { return complain("cannot reach the job's leader at \(words[2]): \(error.sentence)") }
     }

@@ -64,6 +64,8 @@ package struct JobStateMachine: Sendable {
         package var keepsGoing = false
         /// From the job's start to its end at the latest, and whose limit that is.
         package var timeLimit: (milliseconds: Int, whose: String)?
+        /// From the first rank's good end to the job's at the latest.
+        package var exitTimeoutMilliseconds: Int?
         package init(
             map: TaskMap, hasLauncher: Bool, graceMilliseconds: Int, joinTimeoutMilliseconds: Int,
             advice: SystemAdvice = SystemAdvice()
@@ -98,6 +100,9 @@ package struct JobStateMachine: Sendable {
     /// A rank died by TERM or KILL that we did not send; the launcher's own code may say more (MPI_Abort).
     private var suspect: (rank: Int, status: ExitStatus, until: Int)?
 
+    /// The first rank that ended well while others ran, when, and whether that was mentioned.
+    private var early: (rank: Int, at: Int, isSaid: Bool)?
+
     /// What happened since it was last taken, for the job's record; kept when somebody takes it.
     package var journal: [Event] = []
     package var keepsJournal = false
@@ -108,6 +113,8 @@ package struct JobStateMachine: Sendable {
     package static let teardownMilliseconds = 10_000
     private static let reportsMilliseconds = 2000
     private static let suspectMilliseconds = 1000
+    /// Ranks of one program end together; when one is ahead by this, its user is told.
+    package static let earlyExitMilliseconds = 30_000
 
     package init(_ setup: Setup, now: Int) {
         self.setup = setup
@@ -217,6 +224,7 @@ package struct JobStateMachine: Sendable {
         guard code == nil else { return [] }
         let allDone = exits.count == setup.map.size
         if status.isSuccess {
+            if early == nil, !allDone { early = (rank, now, false) }
             return allDone && (!setup.hasLauncher || reportsDueBy != nil) ? end(firstFailure?.code ?? 0, [], now) : []
         }
         if setup.keepsGoing {
@@ -302,7 +310,7 @@ package struct JobStateMachine: Sendable {
         case .running:
             if let suspect, now >= suspect.until { return blame(suspect.rank, suspect.status, now) }
             if let reportsDueBy, now >= reportsDueBy { return unreported(now) }
-            return []
+            return considerEarly(now)
         case .ending:
             guard let endBy, now >= endBy, let code else { return [] }
             phase = .ended
@@ -313,6 +321,24 @@ package struct JobStateMachine: Sendable {
             ]
         case .ended: return []
         }
+    }
+
+    /// A rank that ended long before the others: legal where programs differ, a sign of trouble elsewhere.
+    private mutating func considerEarly(_ now: Int) -> [Effect] {
+        guard let early else { return [] }
+        let left = setup.map.size - exits.count
+        let place = setup.map.place(of: early.rank).map { " on \(nodeName($0.node))" } ?? ""
+        let what = "rank \(early.rank)\(place) exited 0"
+        if let limit = setup.exitTimeoutMilliseconds, now - early.at >= limit {
+            let diagnostic = Diagnostic(
+                DiagnosticCode("exit-timeout"), what,
+                reasons: ["\(left) ranks still ran \(Double(limit) / 1000) s later"],
+                remedies: ["--exit-timeout TIME gives them longer, without it they take what they need"])
+            return end(ExitCode.ownFailure, [.report(diagnostic)], now)
+        }
+        guard !early.isSaid, now - early.at >= Self.earlyExitMilliseconds else { return [] }
+        self.early?.isSaid = true
+        return [.announce("\(what) \(Self.earlyExitMilliseconds / 1000) s ago; \(left) ranks still run")]
     }
 
     /// The launcher says all is well but ranks never presented themselves.

@@ -54,6 +54,7 @@ package struct JobEvent: Codable, Equatable, Sendable {
         package static let nodeLost = Kind("node.lost")
         package static let nodeFailed = Kind("node.failed")
         package static let nodeEmpty = Kind("node.empty")
+        package static let nodeUsage = Kind("node.usage")
         package static let outputTruncated = Kind("output.truncated")
         package static let message = Kind("job.message")
         package static let diagnostic = Kind("job.diagnostic")

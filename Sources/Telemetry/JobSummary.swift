@@ -27,8 +27,10 @@ package struct JobSummary: Encodable, Sendable {
         package var state = "waiting"
         package var ranks: Int
         package var isLeader: Bool
+        /// Of all its processes together, where a control group counted it.
+        package var usage: ResourceUsage?
         enum CodingKeys: String, CodingKey {
-            case name, address, state, ranks
+            case name, address, state, ranks, usage
             case isLeader = "is_leader"
         }
     }
@@ -101,6 +103,7 @@ package struct JobSummary: Encodable, Sendable {
             nodes[index].address = event.text
         case .containerStarted: nodes[index].state = "ready"
         case .nodeLost: nodes[index].state = "lost"
+        case .nodeUsage: nodes[index].usage = event.usage
         case .nodeFailed: nodes[index].state = "failed"
         case .nodeEmpty: if nodes[index].state != "lost" { nodes[index].state = "empty" }
         default: break

@@ -33,12 +33,24 @@ final class JobFixture: Sendable {
             ["exec", Self.name, "--", "sh", "-c", "PATH=\(directory):$PATH\n" + text], limitSeconds: limitSeconds)
     }
 
+    /// `ip` in a node's network: as its owner, a test may enter the cluster's user namespace and be root there.
+    func network(_ node: String, _ words: [String]) throws {
+        let status = try clusters.status(Self.name)
+        guard let pid = status.nodes.first(where: { $0.name == node })?.pid else { throw Failure(said: "no " + node) }
+        let run = try runProgram(
+            [
+                "nsenter", "--user=/proc/\(status.pid)/ns/user", "--net=/proc/\(pid)/ns/net",
+                "--preserve-credentials", "/sbin/ip",
+            ] + words, environment: [:])
+        guard run.status == 0 else { throw Failure(said: run.errorText) }
+    }
+
     /// What is left of jobs on the nodes and the controller: agents, launchers, ranks, job steps.
-    func leftovers() throws -> [String] {
+    func leftovers(_ nodes: [String] = ["ctl", "n1", "n2", "n3"]) throws -> [String] {
         let words = [
             "trireme-agent", "/.trireme/agent", "mpirun", "mpiexec", "hydra_pmi_proxy", "orted", "mpi-hello", "srun",
         ]
-        return try ["ctl", "n1", "n2", "n3"].flatMap { node in
+        return try nodes.flatMap { node in
             try clusters.run(["exec", Self.name, node, "--", "ps", "-eo", "stat,args"]).lines.filter { line in
                 !line.hasPrefix("Z") && words.contains { line.contains($0) }
             }.map { "\(node): \($0)" }
@@ -46,9 +58,9 @@ final class JobFixture: Sendable {
     }
 
     /// Nothing is left, ten seconds later at the latest, and no job either.
-    func isClean() throws -> Bool {
+    func isClean(nodes: [String] = ["ctl", "n1", "n2", "n3"]) throws -> Bool {
         try ClusterFixture.eventually(within: 10) {
-            try leftovers().isEmpty && script("squeue -h").outputText.isEmpty
+            try leftovers(nodes).isEmpty && script("squeue -h").outputText.isEmpty
         }
     }
 }

@@ -31,18 +31,6 @@ import Testing
         #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
     }
 
-    /// As its owner, a test may enter the cluster's user namespace and be root over its network.
-    private func network(_ node: String, _ words: [String]) throws {
-        let status = try fixture.clusters.status(JobFixture.name)
-        let pid = try #require(status.nodes.first { $0.name == node }?.pid)
-        let run = try runProgram(
-            [
-                "nsenter", "--user=/proc/\(status.pid)/ns/user", "--net=/proc/\(pid)/ns/net",
-                "--preserve-credentials", "/sbin/ip",
-            ] + words, environment: [:])
-        try #require(run.status == 0, "\(run.errorText)")
-    }
-
     @Test func aNodeCutOffEndsTheJobOnBothSides() throws {
         let fixture = fixture
         let cut = Thread {
@@ -52,7 +40,7 @@ import Testing
                     .status == 0
             }
             Thread.sleep(forTimeInterval: 1)
-            do { try network("n2", ["link", "set", "eth0", "down"]) } catch { Issue.record(error) }
+            do { try fixture.network("n2", ["link", "set", "eth0", "down"]) } catch { Issue.record(error) }
         }
         cut.start()
         let run = try job("mpich", "true")
@@ -64,7 +52,7 @@ import Testing
                 .status == 1
         }
         #expect(empty)
-        try network("n2", ["link", "set", "eth0", "up"])
+        try fixture.network("n2", ["link", "set", "eth0", "up"])
     }
 
     @Test func theThirdInterruptDoesNotWait() throws {

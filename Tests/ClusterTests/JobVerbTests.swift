@@ -114,7 +114,7 @@ import Testing
             trireme run -n 2 --launcher direct --join-timeout 3 --kvs http://127.0.0.1:$port mpi-hello:mpich true 2>&1 | grep -o '\\[join-timeout\\]'
             """)
         #expect(
-            run.lines == ["held", "127.0.0.1 FALSE True DIGEST ", "ended 143", "[join-timeout]"],
+            run.lines == ["held", "127.0.0.1 FALSE True ed25519 DIGEST ", "ended 143", "[join-timeout]"],
             "\(run.outputText)\(run.errorText)")
     }
 }

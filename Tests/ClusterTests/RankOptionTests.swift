@@ -20,6 +20,34 @@ import Testing
         #expect(run.lines.suffix(6) == ["err", "out 0", "err", "out 1", "err", "out 2"], "\(run.outputText)")
     }
 
+    /// Each part with its own ranks and variables, numbered through, whoever starts them.
+    @Test(arguments: [
+        (JobFixture.openMPI, ["--launcher", "mpirun"]), (JobFixture.mpich, ["--launcher", "mpirun"]),
+        (JobFixture.openMPI, ["--launcher", "direct"]), (JobFixture.mpich, ["--launcher", "direct"]),
+        (JobFixture.mpich, ["--model", "rank"]),
+    ])
+    func partsOfAJobRunTheirOwnCommands(_ image: String, _ how: [String]) throws {
+        let say = "echo $TRIREME_RANK ${A-no} ${B-no} $TRIREME_SIZE"
+        let run = try fixture.run(
+            ["-n", "1", "-N", "2", "-e", "A=1"] + how
+                + [image, "sh", "-c", say, ":", "-n", "2", "-e", "B=2", image, "sh", "-c", say + " two"]
+                + [":", "-n", "1", image, "echo", ":", "three"])
+        #expect(run.status == 0, "\(run.errorText)")
+        #expect(run.lines.sorted() == ["0 1 no 4", "1 no 2 4 two", "2 no 2 4 two", ": three"], "\(run.outputText)")
+        let program = try fixture.run(
+            ["-n", "1", "-N", "2"] + how + [image, "mpi-hello", ":", "-n", "3", image, "mpi-hello", "--exit", "9@2"])
+        #expect(program.status == 9 && program.errorText.contains("rank 2 on"), "\(program.errorText)")
+    }
+
+    @Test func partsThatCannotBeAreRefused() throws {
+        func said(_ words: [String]) throws -> String { try fixture.run(["-n", "1"] + words).errorText }
+        let image = JobFixture.mpich
+        #expect(try said([image, "true", ":", "-n", "1", JobFixture.openMPI, "true"]).contains("[parts-differ]"))
+        #expect(try said([image, "true", ":", "-n", "0", image, "true"]).contains("[option-value]"))
+        #expect(try said([image, "true", ":", "-n", "1", "-w", "/", image, "true"]).contains("[option-unknown]"))
+        #expect(try said([image, "true", ":", "-n", "1"]).contains("[no-image]"))
+    }
+
     @Test func outputThatCannotBeKeptEndsTheJob() throws {
         let run = try fixture.run(
             ["-n", "2", "-N", "2", "-o", "/dev/full", JobFixture.mpich, "sh", "-c", "echo lost; sleep 60"])

@@ -126,7 +126,7 @@ private final class TestLeader {
 
     /// Takes the agent through hello and job to ready.
     func begin(grace: Int = 5000) throws {
-        _ = try wait { $0 == .hello(node: "here", index: 0) }
+        _ = try wait { if case .hello("here", 0, _) = $0 { true } else { false } }
         send(
             .job(
                 JobAssignment(
@@ -134,7 +134,7 @@ private final class TestLeader {
                     size: 1, ranksPerNode: [1], plan: [], store: "/", directory: Array("/".utf8),
                     environment: [Array("PATH=/usr/bin:/bin".utf8)], overrides: [], labelsOutput: true,
                     graceMilliseconds: grace)))
-        _ = try wait { $0 == .ready }
+        _ = try wait { if case .ready = $0 { true } else { false } }
         seen = Seen()
     }
 

@@ -1,3 +1,4 @@
+import JobModel
 import NodeAgent
 import Testing
 
@@ -20,6 +21,25 @@ private func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8
 }
 
 @Suite struct RankPlaceTests {
+    @Test func everyRankFindsItsPart() throws {
+        func bytes(_ words: String...) -> [[UInt8]] { words.map { Array($0.utf8) } }
+        let parts = [
+            JobPart(tasks: 2, environment: bytes("A=1"), command: bytes("a", "--part", "-x")),
+            JobPart(tasks: 1, command: bytes("b", ":", ":x", "\\:", "\\")),
+        ]
+        let words = RankCommand.words(parts)
+        #expect(RankCommand.part(of: 0, in: words) == parts[0] && RankCommand.part(of: 1, in: words) == parts[0])
+        #expect(RankCommand.part(of: 2, in: words) == parts[1] && RankCommand.part(of: 3, in: words) == nil)
+        #expect(!words.contains(bytes(":")[0]), "mpirun would take it for its own")
+        let plain = RankCommand.words([JobPart(tasks: 4, command: bytes("--part", "1"))])
+        #expect(RankCommand.part(of: 3, in: plain)?.command == bytes("--part", "1"))
+        let rest = RankCommand.words([JobPart(tasks: 0, environment: bytes("A=1"), command: bytes("a"))])
+        #expect(RankCommand.part(of: 99, in: rest)?.command == bytes("a"))
+        for hostile in [bytes("--part"), bytes("--part", "1", "9", "1", "x"), bytes("--part", "1", "-1", "1", "x")] {
+            #expect(RankCommand.part(of: 0, in: hostile) == nil)
+        }
+    }
+
     @Test func everyLaunchersVariables() {
         func place(_ variables: String...) -> [Int]? {
             RankPlace(environment: variables.map(bytes)).map { [$0.rank, $0.size, $0.localRank] }

@@ -10,7 +10,10 @@ import Testing
         overrides: [Array("B=\u{e9}".utf8), [0x42, 0x3D, 0xFF]], labelsOutput: true, graceMilliseconds: 5000)
 
     static let messages: [WireMessage] = [
-        .hello(node: "n1", index: -1), .job(assignment), .ready, .failed(step: "mount", errno: 1, subject: "/x"),
+        .hello(node: "n1", index: -1, key: [1, 2]), .job(assignment), .ready(signature: [3]),
+        .window(TerminalSize(rows: 24, columns: 80)), .update([Array("memory=1".utf8)]), .updated(code: 95, text: [65]),
+        .nodeUsage(ResourceUsage(cpuMicroseconds: 1 << 40, peakMemory: 2, readBytes: 0, writtenBytes: 0)),
+        .failed(step: "mount", errno: 1, subject: "/x"),
         .launch(
             channel: 9,
             Launch(arguments: [[0xFF], []], environment: [], rank: 3, takesInput: true, wireUp: .pmix(library: "/l"))),

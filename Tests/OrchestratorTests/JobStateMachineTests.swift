@@ -208,6 +208,21 @@ private let failure = Diagnostic(DiagnosticCode("test"), "n2")
         #expect(machine.handle(.agentEmpty(node: 1, unkillable: 0), now: 7) == [.finish(code: 3)])
     }
 
+    @Test func oneThatEndedEarlyIsMentionedOnce() {
+        var machine = machine(launcher: false)
+        _ = machine.handle(.rankExited(rank: 2, .exited(0)), now: 1000)
+        #expect(machine.handle(.timePassed, now: 30_999).isEmpty)
+        #expect(
+            machine.handle(.timePassed, now: 31_000) == [.announce("rank 2 on n2 exited 0 30 s ago; 3 ranks still run")]
+        )
+        #expect(machine.handle(.timePassed, now: 90_000).isEmpty)
+        machine.setup.exitTimeoutMilliseconds = 100_000
+        #expect(machine.handle(.timePassed, now: 100_999).isEmpty)
+        let effects = machine.handle(.timePassed, now: 101_000)
+        guard case .report(let diagnostic)? = effects.first else { return #expect(Bool(false), "\(effects)") }
+        #expect(diagnostic.code.rawValue == "exit-timeout" && effects.last == stop)
+    }
+
     @Test(arguments: [true, false]) func timeEndsIt(running: Bool) {
         var machine = machine(launcher: false, running: running)
         machine.setup.timeLimit = (10_000, "over")

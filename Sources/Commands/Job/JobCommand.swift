@@ -13,7 +13,7 @@ struct JobCommand: ParsableCommand {
             """,
         subcommands: [
             JobList.self, JobShow.self, JobEvents.self, JobLogs.self, JobStats.self, JobCancel.self,
-            JobSuspend.self, JobResume.self, JobAttach.self, JobWait.self, JobKVS.self,
+            JobSuspend.self, JobResume.self, JobUpdate.self, JobAttach.self, JobWait.self, JobKVS.self,
         ])
 }
 

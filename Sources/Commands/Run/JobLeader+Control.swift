@@ -84,6 +84,9 @@ extension JobLeader {
             guard machine.phase == .running else { return answer(EINVAL, "the job is \(machine.phase)") }
             setSuspended(words[0] == "suspend")
             answer()
+        case "update":
+            guard machine.phase == .running else { return answer(EINVAL, "the job is \(machine.phase)") }
+            beginUpdate(Array(words.dropFirst()), for: controller)
         case "attach":
             controller.isAttached = true
             recordEvent(.attached)
@@ -100,5 +103,38 @@ extension JobLeader {
         isSuspended = isOn
         sendToAll(.suspend(isOn))
         recordEvent(isOn ? .suspended : .resumed)
+    }
+}
+
+/// New limits on their way to the nodes, which are asked one after another's answer.
+struct LimitUpdate {
+    var limits: [String]
+    var controller: Controller
+    var awaited: Set<Int>
+    var refusals: [(node: Int, code: Int, reason: String)] = []
+}
+
+extension JobLeader {
+    fileprivate func beginUpdate(_ limits: [String], for controller: Controller) {
+        let living = agents.filter { !$0.value.connection.isClosed }
+        updates.append(LimitUpdate(limits: limits, controller: controller, awaited: Set(living.keys)))
+        for link in living.values { link.connection.send(.update(limits.map { Array($0.utf8) })) }
+    }
+
+    /// Nodes answer in the order they were asked, so an answer belongs to the first that awaits it.
+    func heardUpdated(_ node: Int, _ code: Int, _ text: [UInt8]) {
+        guard let index = updates.firstIndex(where: { $0.awaited.contains(node) }) else { return }
+        updates[index].awaited.remove(node)
+        if code != 0 { updates[index].refusals.append((node, code, String(decoding: text, as: UTF8.self))) }
+        guard updates[index].awaited.isEmpty else { return }
+        let update = updates.remove(at: index)
+        guard let refusal = update.refusals.first else {
+            recordEvent(.updated, text: update.limits.joined(separator: " "))
+            return update.controller.connection.send(.answer(code: 0, text: []))
+        }
+        // The same reason from many nodes is said once.
+        let alike = update.refusals.filter { $0.reason == refusal.reason }.map { machine.nodeName($0.node) }
+        update.controller.connection.send(
+            .answer(code: refusal.code, text: Array("\(HostList(alike)): \(refusal.reason)".utf8)))
     }
 }

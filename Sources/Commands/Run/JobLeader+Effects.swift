@@ -15,6 +15,8 @@ extension JobLeader {
             case .prepare: prepareAgents()
             case .begin: begin()
             case .stop(let grace):
+                // What is typed from now on concerns the job's end, not rank 0.
+                giveTerminalBack()
                 sendToAll(.stop(graceMilliseconds: grace))
                 // The step ends with its ranks; told now, Slurm would cut their grace.
                 if grace == 0 { step?.end(SIGKILL) }
@@ -40,19 +42,22 @@ extension JobLeader {
     }
 
     private func begin() {
+        takeTerminal()
         switch rankStart {
         case .direct(let wireUp, _):
             for rank in 0..<job.map.size {
                 guard let place = job.map.place(of: rank) else { continue }
-                let environment = [
-                    EnvironmentBlock.entry("TRIREME_RANK", rank),
-                    EnvironmentBlock.entry("TRIREME_LOCAL_RANK", place.localRank),
-                    // torchrun's words, for programs that need no MPI.
-                    EnvironmentBlock.entry("RANK", rank), EnvironmentBlock.entry("LOCAL_RANK", place.localRank),
-                ]
+                let part = job.part(of: rank)
+                let environment =
+                    part.environment + [
+                        EnvironmentBlock.entry("TRIREME_RANK", rank),
+                        EnvironmentBlock.entry("TRIREME_LOCAL_RANK", place.localRank),
+                        // torchrun's words, for programs that need no MPI.
+                        EnvironmentBlock.entry("RANK", rank), EnvironmentBlock.entry("LOCAL_RANK", place.localRank),
+                    ]
                 launch(
                     Launch(
-                        arguments: job.command, environment: environment, rank: rank, takesInput: rank == 0,
+                        arguments: part.command, environment: environment, rank: rank, takesInput: rank == 0,
                         wireUp: wireUp),
                     on: place.node)
             }
@@ -84,7 +89,7 @@ extension JobLeader {
     func take(_ message: WireMessage, from node: Int) {
         let now = MonotonicTime.now()
         switch message {
-        case .ready: heardReady(node)
+        case .ready(let signature): heardReady(node, signature: signature)
         case .failed(let step, let errno, let subject):
             act(machine.handle(.agentFailed(node: node, failure(node, step, errno, subject)), now: now))
         case .empty(let unkillable): act(machine.handle(.agentEmpty(node: node, unkillable: unkillable), now: now))
@@ -93,6 +98,8 @@ extension JobLeader {
         case .rankRefused(let rank, let errno, let reason): refuse(rank, node, errno, reason, now)
         case .rankOutput(let rank, let stream, let bytes): deliver(bytes, rank: rank, stream: stream)
         case .rankUsage(let rank, let usage): recordEvent(.rankUsage, rank: rank, usage: usage)
+        case .nodeUsage(let usage): recordEvent(.nodeUsage, node: node, usage: usage)
+        case .updated(let code, let text): heardUpdated(node, code, text)
         case .fence(let entries): fence(node, entries)
         case .modexWanted(let ticket, let rank): modexWanted(node, ticket, rank)
         case .modex(let ticket, let status, let bytes):

@@ -48,6 +48,8 @@ extension JobLeader {
         record?.close()
         if let failure = record?.failure { complain(failure) }
         record = nil
+        // The loop is over: what was said here would stay with us.
+        streams.drain(milliseconds: 1000)
     }
 
     private func complain(_ failure: SyscallError) {
@@ -70,7 +72,9 @@ extension JobLeader {
             }
         return JobFacts(
             id: job.id, image: container.image.name, digest: container.image.record.manifest.digest.description,
-            command: job.command.map { String(decoding: $0, as: UTF8.self) }, model: job.model.rawValue,
+            command: job.parts.map(\.command).joined(separator: [Array(":".utf8)]).map {
+                String(decoding: $0, as: UTF8.self)
+            }, model: job.model.rawValue,
             launcher: launcher, system: allocation.system, allocation: allocation.jobID,
             nodes: job.map.nodes.map { JobFacts.Node(name: $0.name, ranks: $0.tasks) },
             directory: directory.map { String(cString: $0) } ?? "", user: user,
@@ -130,6 +134,7 @@ extension JobLeader {
         case .agentJoined(let node):
             store?.register(
                 node, name: machine.nodeName(node), address: agents[node]?.address ?? "",
+                key: agents[node]?.publicKey ?? [],
                 image: container.image.record.manifest.digest.description)
             recordEvent(.nodeJoined, node: node, text: agents[node]?.address)
         case .agentReady(let node):

@@ -32,10 +32,11 @@ final class JobStore {
         etcd?.put(key, value)
     }
 
-    func register(_ node: Int, name: String, address: String, image: String) {
+    func register(_ node: Int, name: String, address: String, key: [UInt8], image: String) {
         let lease = embedded.grant(seconds: Self.leaseSeconds)
         leases[node] = lease
         put(keys.address(name), address, lease: lease)
+        put(keys.publicKey(name), "ed25519 " + RandomBytes.hex(key), lease: lease)
         put(keys.image(name), image, lease: lease)
         put(keys.ready(name), "False", lease: lease)
     }
@@ -70,14 +71,28 @@ final class JobStore {
 extension JobLeader {
     func openStore() throws(Diagnostic) {
         do throws(StoreFault) { store = try JobStore(job: job.id, etcd: etcd) } catch {
-            throw Diagnostic(
-                DiagnosticCode("store-unreachable"), "--kvs", reasons: [error.reason],
-                remedies: ["without --kvs the job's leader keeps the keys"])
+            throw unreachable(error)
         }
     }
 
+    private func unreachable(_ fault: StoreFault) -> Diagnostic {
+        Diagnostic(
+            DiagnosticCode("store-unreachable"), "--kvs", reasons: [fault.reason],
+            remedies: ["without --kvs the job's leader keeps the keys"])
+    }
+
+    /// Waiting for the join time-out would only hide why.
+    private func refuseStore(_ fault: StoreFault) {
+        act(machine.handle(.refused(code: ExitCode.ownFailure, unreachable(fault)), now: MonotonicTime.now()))
+    }
+
     /// A node's container stands. It counts when the store shows it.
-    func heardReady(_ node: Int) {
+    func heardReady(_ node: Int, signature: [UInt8]) {
+        let statement = NodeIdentity.readiness(key: key, node: node)
+        guard let link = agents[node], NodeIdentity.isValid(signature, of: statement, by: link.publicKey) else {
+            agents[node]?.connection.close()
+            return
+        }
         if store?.makeReady(node, name: machine.nodeName(node)) ?? true { countReady(node) }
     }
 
@@ -93,8 +108,11 @@ extension JobLeader {
         }
         store.etcd?.acknowledge()
         for node in store.confirmed(machine.nodeName) { countReady(node) }
-        if let fault = store.etcd?.fault, machine.phase == .joining, store.toldFault == nil, now >= storePatience {
+        if let fault = store.etcd?.fault, machine.phase == .joining, store.toldFault == nil,
+            fault.isPermanent || now >= storePatience
+        {
             store.toldFault = fault
+            if fault.isPermanent { return refuseStore(fault) }
             note("the store of --kvs does not answer, trying again: \(fault.reason)")
         }
         tellWatchers()

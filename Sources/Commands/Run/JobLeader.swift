@@ -1,4 +1,5 @@
 import CLinux
+import ContainerLaunch
 import CoordinationStore
 import Diagnostics
 import Glibc
@@ -48,7 +49,13 @@ final class JobLeader {
     /// `trireme job …` of the same user.
     var controllers: [Controller] = []
     var isSuspended = false
+    /// A reader of our output that goes away ends the job.
+    var failsOnBrokenPipe = false
+    /// Who asked for other limits, and the nodes whose answers are awaited.
+    var updates: [LimitUpdate] = []
     var step: HelperProcess?
+    /// Ours, while rank 0 has it.
+    var terminal: CallerTerminal?
     /// The nodes whose ranks wait in the present PMI barrier, and the keys they bring.
     var fences: [Int: [[UInt8]]] = [:]
     /// All ranks met at least once.
@@ -71,7 +78,10 @@ final class JobLeader {
         let connection: Connection
         let address: String
         var lastHeard = MonotonicTime.now()
-        init(_ connection: Connection, address: String) {
+        /// Of the agent's `NodeIdentity`.
+        let publicKey: [UInt8]
+        init(_ connection: Connection, address: String, publicKey: [UInt8]) {
+            self.publicKey = publicKey
             self.connection = connection
             self.address = address
         }
@@ -152,6 +162,7 @@ final class JobLeader {
         try openStore()
         beginRecord(secret: secret, port: port)
         defer { endRecord() }
+        defer { giveTerminalBack() }
         try startAgents()
         while exitCode == nil || streams.isWaiting {
             var slots: [pollfd] = []
@@ -210,7 +221,12 @@ final class JobLeader {
         case .controller(let controller): hear(controller)
         case .step: if let said = step?.readOutput() { heardFromLauncher(2, said) }
         case .input: forwardInput()
-        case .stream(let stream): streams.flush(stream)
+        case .stream(let stream):
+            streams.flush(stream)
+            if streams.isBroken, failsOnBrokenPipe, machine.phase == .running {
+                note("nobody reads the job's output any more (--pipe-fail)")
+                act(machine.handle(.terminated(signal: SIGPIPE), now: MonotonicTime.now()))
+            }
         }
     }
 
@@ -223,7 +239,8 @@ final class JobLeader {
             switch number {
             case SIGINT: act(machine.handle(.interrupted, now: now))
             case SIGTERM, SIGHUP: act(machine.handle(.terminated(signal: number), now: now))
-            case SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH: sendToAll(.signal(Int(number)))
+            case SIGWINCH: terminalResized()
+            case SIGQUIT, SIGUSR1, SIGUSR2: sendToAll(.signal(Int(number)))
             default: break
             }
         }
@@ -253,7 +270,7 @@ final class JobLeader {
                 strangers.remove(at: index)
                 return admit(Controller(stranger.connection), words)
             }
-            guard case .hello(let name, let place)? = messages.first else { return }
+            guard case .hello(let name, let place, let key)? = messages.first else { return }
             // A number was given where one command starts one agent; else names tell, which systems
             // write with or without the domain.
             let node = place >= 0 ? place : machine.node(named: name) ?? -1
@@ -261,7 +278,7 @@ final class JobLeader {
                 stranger.connection.close()
                 return
             }
-            agents[node] = AgentLink(stranger.connection, address: stranger.address)
+            agents[node] = AgentLink(stranger.connection, address: stranger.address, publicKey: key)
             stranger.connection.flush()
             strangers.remove(at: index)
             act(machine.handle(.agentJoined(node: node), now: MonotonicTime.now()))
@@ -308,13 +325,16 @@ final class JobLeader {
         guard let directory = getcwd(nil, 0) else { return nil }
         defer { free(directory) }
         guard let plan = try? container.plan.encoded() else { return nil }
-        return JobAssignment(
+        var assignment = JobAssignment(
             jobID: job.id, key: key, nodeIndex: node, nodeNames: job.map.nodes.map(\.name),
             nodeAddresses: job.map.nodes.indices.map { agents[$0]?.address ?? "" }, size: job.map.size,
             ranksPerNode: job.map.nodes.map(\.tasks), plan: plan,
             store: container.store, directory: Array(String(cString: directory).utf8),
             environment: JobEnvironment.passed(EnvironmentBlock.current()), overrides: container.overrides,
             labelsOutput: job.labelsOutput, graceMilliseconds: job.graceMilliseconds)
+        assignment.terminal = job.ranks.terminal
+        assignment.isPerSocket = job.model == .socket
+        return assignment
     }
 
     // MARK: Helpers: the fan-out and the step

@@ -4,6 +4,7 @@ import Glibc
 import ImageStore
 import JobModel
 import LinuxSystem
+import NodeAgent
 import ResourceManagers
 
 /// What the image and the host have for starting ranks, which ways that leaves, and which one is taken.
@@ -38,7 +39,7 @@ struct LaunchSurvey {
             return text.map { Set($0.split { !$0.isLetter && !$0.isNumber && $0 != "_" }.map(String.init)) }
         }
         do throws(SyscallError) {
-            linked = try MPIDetection.linked(image: container.image, command: command)
+            linked = try Self.linked(job, container)
             // Several MPIs and a command that does not tell: what the image itself calls mpirun.
             if let linked {
                 detected = linked
@@ -56,6 +57,34 @@ struct LaunchSurvey {
         } catch {
             throw Diagnostic(DiagnosticCode("store-unusable"), container.image.name, reasons: [error.sentence])
         }
+        if let other = otherLibrary(job, container) {
+            throw Diagnostic(
+                DiagnosticCode("mpi-mismatch"), ":",
+                reasons: [
+                    "parts of the job are linked with different MPI libraries: \(linked?.installation.library ?? ""), \(other)"
+                ], remedies: ["one job per library"])
+        }
+    }
+
+    /// Of the first part that is linked with one; the others may be scripts.
+    private static func linked(_ job: JobSpecification, _ container: JobContainer) throws(SyscallError) -> DetectedMPI?
+    {
+        for part in job.parts {
+            let command = String(decoding: part.command.first ?? [], as: UTF8.self)
+            if let linked = try MPIDetection.linked(image: container.image, command: command) { return linked }
+        }
+        return nil
+    }
+
+    /// A part's MPI library that is not the first one's.
+    private func otherLibrary(_ job: JobSpecification, _ container: JobContainer) -> String? {
+        guard job.parts.count > 1, let linked else { return nil }
+        for part in job.parts {
+            let command = String(decoding: part.command.first ?? [], as: UTF8.self)
+            let library = try? MPIDetection.linked(image: container.image, command: command)?.installation.library
+            if let library, library != linked.installation.library { return library }
+        }
+        return nil
     }
 
     // MARK: What is possible
@@ -159,6 +188,15 @@ struct LaunchSurvey {
             if case .openMPI = detected?.flavour { text += row("", "libpmix \(pmixLibrary ?? "none")") }
         }
         text += row("host", allocation.system + " job \(allocation.jobID), \(size) ranks: \(places)")
+        if job.model == .socket {
+            let sockets = RankBinding.socketCount()
+            text += row(
+                "model",
+                sockets == 1
+                    ? "socket: this machine has one socket, so one container per node"
+                    : "socket: refused on nodes of several sockets, as this machine is (\(sockets)); "
+                        + "--model node --bind-to socket keeps each rank on its socket")
+        }
         if isSlurm, let known = slurmKinds() {
             text += row("", "srun --mpi: " + known.filter { $0.hasPrefix("pm") }.sorted().joined(separator: ", "))
         }

@@ -8,6 +8,8 @@ struct LeaderStreams {
     private var pending: [[UInt8]] = [[], [], []]
     private var heads = [0, 0, 0]
     private var inputIsOpen = true
+    /// A reader of ours is gone.
+    private(set) var isBroken = false
     /// Bytes of input sent and not yet taken by the process.
     private var inputInFlight = 0
 
@@ -20,9 +22,16 @@ struct LeaderStreams {
     var isWaiting: Bool { count(1) > 0 || count(2) > 0 }
     func isWaiting(_ stream: Int) -> Bool { count(stream) > 0 }
 
-    mutating func add(_ stream: Int, _ bytes: [UInt8]) {
+    /// Our terminal passes everything on as it comes: lines that no terminal made get their carriage return here.
+    var isRaw = false
+
+    mutating func add(_ stream: Int, _ bytes: [UInt8], isFromTerminal: Bool = false) {
         guard stream == 1 || stream == 2 else { return }
-        pending[stream] += bytes
+        if isRaw, !isFromTerminal, bytes.contains(UInt8(ascii: "\n")) {
+            for byte in bytes { pending[stream] += byte == UInt8(ascii: "\n") ? [UInt8(ascii: "\r"), byte] : [byte] }
+        } else {
+            pending[stream] += bytes
+        }
     }
 
     /// Call when poll(2) says the stream takes data.
@@ -36,6 +45,7 @@ struct LeaderStreams {
         } else if errno != EINTR, errno != EAGAIN {
             // The reader went away; that does not end the job.
             heads[stream] = pending[stream].count
+            isBroken = true
         }
         if count(stream) == 0 {
             pending[stream].removeAll(keepingCapacity: true)
@@ -43,6 +53,17 @@ struct LeaderStreams {
         } else if heads[stream] > Self.congestedBytes {
             pending[stream].removeFirst(heads[stream])
             heads[stream] = 0
+        }
+    }
+
+    /// Writes what is left, for a reader that takes it within that time.
+    mutating func drain(milliseconds: Int32) {
+        for stream in [1, 2] {
+            while isWaiting(stream) {
+                var slot = pollfd(fd: Int32(stream), events: Int16(POLLOUT), revents: 0)
+                guard poll(&slot, 1, milliseconds) > 0 else { break }
+                flush(stream)
+            }
         }
     }
 

@@ -60,13 +60,25 @@ struct MPILaunch {
 
     private var hosts: String { job.map.nodes.map { "\($0.name):\($0.tasks)" }.joined(separator: ",") }
 
-    /// What the launcher starts as each rank.
-    private var rank: [[UInt8]] { [Array(Self.agent.utf8), Array("--rank".utf8), Array("--".utf8)] + job.command }
+    /// What the launcher starts as each rank of `parts`.
+    private func rank(_ parts: [JobPart]) -> [[UInt8]] {
+        [Array(Self.agent.utf8), Array("--rank".utf8)] + RankCommand.words(parts)
+    }
+
+    /// The launcher's own parts, so that each has its MPI_APPNUM: `-n RANKS` and what comes `before` it, then the
+    /// shim with its command.
+    private func ranks(before: [String], _ option: String) -> [[UInt8]] {
+        let lines = job.parts.map { part in
+            (before + [option, "\(part.tasks)"]).map { Array($0.utf8) }
+                + rank([JobPart(tasks: 0, environment: part.environment, command: part.command)])
+        }
+        return Array(lines.joined(separator: [Array(":".utf8)]))
+    }
 
     private func openMPI(_ launcher: String) -> RankStart {
         // Called by its path, mpirun wraps its remote daemons in a shell that reads ./.profile.
         let noPrefix = isInPath(launcher) ? ["--noprefix"] : []
-        let words = [launcher] + noPrefix + ["--host", hosts, "-np", "\(job.map.size)"]
+        let words = [launcher] + noPrefix
         var settings = [
             // The image has no srun, and its slurm components would look for one.
             "OMPI_MCA_plm=rsh", "OMPI_MCA_ras=^slurm,gridengine,tm", "OMPI_MCA_plm_rsh_agent=\(Self.agent)",
@@ -81,7 +93,8 @@ struct MPILaunch {
             settings += ["OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"]
         }
         return .launcher(
-            arguments: words.map { Array($0.utf8) } + rank, environment: settings.map { Array($0.utf8) })
+            arguments: words.map { Array($0.utf8) } + ranks(before: ["--host", hosts], "-np"),
+            environment: settings.map { Array($0.utf8) })
     }
 
     private func isInPath(_ program: String) -> Bool {
@@ -92,10 +105,9 @@ struct MPILaunch {
 
     private func mpich(_ launcher: String) -> RankStart {
         let words = [
-            launcher, "-launcher", "ssh", "-launcher-exec", Self.agent, "-rmk", "user", "-hosts", hosts, "-n",
-            "\(job.map.size)",
+            launcher, "-launcher", "ssh", "-launcher-exec", Self.agent, "-rmk", "user", "-hosts", hosts,
         ]
-        return .launcher(arguments: words.map { Array($0.utf8) } + rank, environment: [])
+        return .launcher(arguments: words.map { Array($0.utf8) } + ranks(before: [], "-n"), environment: [])
     }
 
     // MARK: Started by Slurm
@@ -113,7 +125,7 @@ struct MPILaunch {
         // Slurm's PMIx server keeps its shared-memory store in a directory the container does not show.
         command += ["-e", "PMIX_MCA_gds=hash"]
         command += ["-e", "TRIREME_AGENT=\(key)", name]
-        command += rank.map { String(decoding: $0, as: UTF8.self) }
+        command += rank(job.parts).map { String(decoding: $0, as: UTF8.self) }
         return .step(
             arguments: SlurmCommands.ranks(
                 map: job.map, jobID: allocation.jobID, processManagement: kind, command: command))

@@ -111,7 +111,9 @@ struct OutputFiles {
 extension JobLeader {
     /// What rank `rank` wrote, to its file or to our own stream.
     func rankWrote(_ rank: Int, _ stream: Int, _ bytes: [UInt8]) {
-        guard let path = outputFiles?.path(rank, stream) else { return streams.add(stream, bytes) }
+        guard let path = outputFiles?.path(rank, stream) else {
+            return streams.add(stream, bytes, isFromTerminal: rank == 0 && job.ranks.terminal != nil)
+        }
         do throws(SyscallError) { try outputFiles?.write(bytes, to: path) } catch {
             let diagnostic = Diagnostic(
                 DiagnosticCode("output-lost"), path, reasons: ["what rank \(rank) wrote is lost", error.sentence],

@@ -21,7 +21,8 @@ package struct RunCommand: ParsableCommand {
 
     package func run() throws {
         try refuseOptionWords(words, RunCommand.self)
-        let status = try RunRequest(options, verb: "run", wordCount: words.count).execute()
+        var request = RunRequest(options, verb: "run", wordCount: words.count)
+        let status = try request.execute()
         if status != 0 { throw ArgumentParser.ExitCode(status) }
     }
 }
@@ -39,7 +40,8 @@ package struct ExecCommand: ParsableCommand {
 
     package func run() throws {
         try refuseOptionWords(words, ExecCommand.self)
-        let status = try RunRequest(options, verb: "exec", wordCount: words.count).execute()
+        var request = RunRequest(options, verb: "exec", wordCount: words.count)
+        let status = try request.execute()
         if status != 0 { throw ArgumentParser.ExitCode(status) }
     }
 }
@@ -57,7 +59,8 @@ package struct ShellCommand: ParsableCommand {
 
     package func run() throws {
         try refuseOptionWords(words, ShellCommand.self)
-        let status = try RunRequest(options, verb: "shell", wordCount: words.count).execute()
+        var request = RunRequest(options, verb: "shell", wordCount: words.count)
+        let status = try request.execute()
         if status != 0 { throw ArgumentParser.ExitCode(status) }
     }
 }

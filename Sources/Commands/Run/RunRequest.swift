@@ -8,17 +8,26 @@ import JobModel
 import LaunchPlan
 import LinuxSystem
 import NodeAgent
+import OCIModel
+import Orchestrator
 import ResourceManagers
 import SiteConfiguration
 import VirtualCluster
 
 /// What was typed, checked once and turned into something that can be done.
 struct RunRequest {
-    private let options: RunOptions
+    private var options: RunOptions
     /// `run`, `exec` or `shell`.
     private let verb: String
     /// IMAGE and what follows it, byte for byte.
-    private let words: [[UInt8]]
+    private var words: [[UInt8]]
+    /// How many of argv's last words `words` and `parts` came from.
+    private let capturedCount: Int
+    /// Further commands of the job, each with its image.
+    private var parts: [JobParts.Part] = []
+    /// What `-e` says of the first part's ranks alone, when there are others.
+    private var firstEnvironment: [[UInt8]] = []
+    private var firstTasks = 0
     private let locations: Locations
 
     init(_ options: RunOptions, verb: String, wordCount: Int) {
@@ -30,17 +39,19 @@ struct RunRequest {
         var words = Array(all.suffix(wordCount))
         if words.first == Array("--".utf8) { words.removeFirst() }
         self.words = words
+        capturedCount = words.count
     }
 
     /// What was typed between the verb and IMAGE.
     private var optionWords: [[UInt8]] {
-        var typed = Array(CallerArguments.bytes.dropFirst(2).dropLast(words.count))
+        var typed = Array(CallerArguments.bytes.dropFirst(2).dropLast(capturedCount))
         if typed.last == Array("--".utf8) { typed.removeLast() }
         return typed
     }
 
     /// Runs the job and returns its exit status.
-    func execute() throws(Diagnostic) -> Int32 {
+    mutating func execute() throws(Diagnostic) -> Int32 {
+        if options.parallel.isParallel { try takeParts() }
         guard let imageWord = words.first else {
             throw Diagnostic(
                 DiagnosticCode("no-image"), verb, reasons: ["no image named"],
@@ -80,7 +91,57 @@ struct RunRequest {
             isQuiet: options.process.quiet
         )
         leader.etcd = try options.parallel.etcd()
+        leader.machine.setup.exitTimeoutMilliseconds = try options.parallel.exitTimeoutMilliseconds()
+        leader.failsOnBrokenPipe = options.parallel.pipeFail
         return try leader.run()
+    }
+
+    /// Further commands after a `:`; then `-e` is each part's own.
+    private mutating func takeParts() throws(Diagnostic) {
+        let typed = try JobParts(words)
+        guard !typed.others.isEmpty else { return }
+        guard let tasks = options.parallel.ntasks else {
+            throw Diagnostic(
+                DiagnosticCode("option-value"), ":", reasons: ["how many ranks the first part has is not said"],
+                remedies: ["trireme \(verb) -n RANKS IMAGE COMMAND : -n RANKS IMAGE COMMAND"])
+        }
+        parts = typed.others
+        if options.parallel.cluster == nil {
+            words = typed.first
+            firstEnvironment = try options.environment.entries()
+            options.environment.env = []
+        }
+        firstTasks = tasks
+        options.parallel.ntasks = parts.reduce(tasks) { $0 + $1.tasks }
+    }
+
+    /// The parts of a job of several commands; empty for one.
+    private func jobParts(_ image: StoredImage, _ plan: LaunchPlan, first: [[UInt8]]) throws(Diagnostic) -> [JobPart] {
+        if parts.isEmpty { return [] }
+        var result = [JobPart(tasks: firstTasks, environment: firstEnvironment, command: first)]
+        for part in parts {
+            let name = String(decoding: part.words[0], as: UTF8.self)
+            let other = try RemoteImage.resolve(name, resolver)
+            guard other.record.manifest.digest == image.record.manifest.digest else {
+                throw Diagnostic(
+                    DiagnosticCode("parts-differ"), name,
+                    reasons: [
+                        "ranks of a node share one container, and the job's is made of \(image.name)"
+                    ], remedies: ["one image with both programs", "one job per image"])
+            }
+            let command = command(plan, Array(part.words.dropFirst()))
+            guard !command.isEmpty else { throw noCommand(name) }
+            result.append(JobPart(tasks: part.tasks, environment: try part.environment.entries(), command: command))
+        }
+        return result
+    }
+
+    private func command(_ plan: LaunchPlan, _ typed: [[UInt8]]) -> [[UInt8]] {
+        (verb == "run" ? plan.entrypoint : []) + (typed.isEmpty && verb == "run" ? plan.command : typed)
+    }
+
+    private func noCommand(_ image: String) -> Diagnostic {
+        Diagnostic(DiagnosticCode("no-command"), image, reasons: ["the image names no command and none was typed"])
     }
 
     // MARK: Resources
@@ -143,12 +204,8 @@ struct RunRequest {
             throw Diagnostic(
                 DiagnosticCode("option-value"), "--grace, --join-timeout or --port", reasons: ["out of range"])
         }
-        let typed = Array(words.dropFirst())
-        let command = (verb == "run" ? plan.entrypoint : []) + (typed.isEmpty && verb == "run" ? plan.command : typed)
-        guard !command.isEmpty else {
-            throw Diagnostic(
-                DiagnosticCode("no-command"), image.name, reasons: ["the image names no command and none was typed"])
-        }
+        let command = command(plan, Array(words.dropFirst()))
+        guard !command.isEmpty else { throw noCommand(image.name) }
         var specification = JobSpecification(
             id: "\(allocation.jobID).\(RandomBytes.hex(RandomBytes.make(4)))",
             model: try choice("--model", options.parallel.model),
@@ -157,7 +214,10 @@ struct RunRequest {
             processManagement: try choice("--mpi", options.parallel.mpi == "host" ? "auto" : options.parallel.mpi),
             map: map, labelsOutput: options.parallel.labelIo, graceMilliseconds: options.parallel.grace * 1000,
             joinTimeoutMilliseconds: options.parallel.joinTimeout * 1000, command: command)
+        let parts = try jobParts(image, plan, first: command)
+        if !parts.isEmpty { specification.parts = parts }
         specification.ranks = try options.parallel.rankSettings()
+        if options.process.tty { specification.ranks.terminal = JobLeader.terminalSize() }
         return specification
     }
 

@@ -27,3 +27,36 @@ extension Agent {
         }
     }
 }
+
+extension Agent {
+    /// Changes the container's limits while it runs.
+    func update(_ words: [[UInt8]]) {
+        var limits = CgroupLimits()
+        for word in words {
+            let parts = String(decoding: word, as: UTF8.self).split(separator: "=", maxSplits: 1).map(String.init)
+            guard parts.count == 2, limits.take(parts[0], parts[1]) else { return answer(EINVAL, "no such limit") }
+        }
+        guard let heldGroup else {
+            return answer(
+                EOPNOTSUPP, "its container has no control group of its own: the job was started without limits")
+        }
+        do throws(CgroupRefusal) {
+            try heldGroup.change(limits)
+            if let memory = limits.memory { memoryLimit = memory }
+            answer(0, "")
+        } catch { answer(EOPNOTSUPP, "\(error.option): \(error.reason)") }
+    }
+
+    private func answer(_ code: Int32, _ text: String) {
+        leader.send(.updated(code: Int(code), text: Array(text.utf8)))
+    }
+
+    /// What control groups counted holds for all processes together, also those nobody waited for.
+    func reportNodeUsage() {
+        guard let heldGroup else { return }
+        var usage = ResourceUsage()
+        usage.peakMemory = heldGroup.peakMemory() ?? 0
+        usage.cpuMicroseconds = heldGroup.processorTime() ?? 0
+        if usage != ResourceUsage() { leader.send(.nodeUsage(usage)) }
+    }
+}

@@ -12,6 +12,7 @@ import ProcessManagement
 /// leaves nothing running.
 package final class Agent {
     let leader: Connection
+    private let identity: NodeIdentity
     var job: JobAssignment?
     /// What processes get; the job's environment in the container.
     var environment: [[UInt8]] = []
@@ -23,6 +24,8 @@ package final class Agent {
     var rankOutputs: [RankOutput] = []
     /// Rank 0's standard input where a launcher starts it; bytes may come before the rank does.
     let rankInput = InputPipe()
+    /// Rank 0's, when it has one.
+    var terminal: AgentTerminal?
     /// Serves PMI to ranks this agent starts itself.
     var management: RankManagement?
     /// Serves them PMIx.
@@ -30,6 +33,9 @@ package final class Agent {
     private var ending: Ending?
     /// The container's own, when it has limits that need one, and the kills that were reported.
     private var controlGroup: ControlGroup?
+    var heldGroup: HeldControlGroup?
+    /// As it was changed while the job runs.
+    var memoryLimit: UInt64?
     private var memoryKills: UInt64 = 0
     private var lastHeard = MonotonicTime.now()
     private var isFinished = false
@@ -56,7 +62,8 @@ package final class Agent {
     /// What launchers and leftovers get between TERM and KILL once no rank is left.
     private static let launcherGraceMilliseconds = 1_000
 
-    package init(leader: Connection, signals: Int32) {
+    package init(leader: Connection, identity: NodeIdentity, signals: Int32) {
+        self.identity = identity
         self.leader = leader
         self.signals = signals
     }
@@ -239,6 +246,8 @@ package final class Agent {
         case .modexWanted(let ticket, let rank): pmix?.wanted(ticket: ticket, rank: rank)
         case .modex(let ticket, let status, let bytes): pmix?.modex(ticket: ticket, status: status, bytes: bytes)
         case .suspend(let isOn): suspend(isOn)
+        case .update(let limits): update(limits)
+        case .window(let size): terminal?.resize(size)
         case .ping:
             leader.send(.pong)
             sampleUsage()
@@ -251,12 +260,21 @@ package final class Agent {
         guard self.job == nil else { return }
         self.job = job
         do throws(AgentFailure) {
+            if job.isPerSocket, RankBinding.socketCount() > 1 {
+                throw AgentFailure(
+                    step: "--model socket:", errno: 0,
+                    subject: "the node has \(RankBinding.socketCount()) sockets, and its ranks share one container "
+                        + "(--model node --bind-to socket keeps each rank on its socket)")
+            }
             environment = try ContainerPreparation.enter(job) { group in
                 Guard.keep(group)
                 controlGroup = group
+                heldGroup = HeldControlGroup(group)
             }
             service = try LocalService(key: job.key)
-            leader.send(.ready)
+            try makeTerminal(job)
+            let statement = NodeIdentity.readiness(key: job.key, node: job.nodeIndex)
+            leader.send(.ready(signature: identity.signature(of: statement)))
         } catch {
             leader.send(.failed(step: error.step, errno: Int(error.errno), subject: error.subject))
             leader.flush()
@@ -289,7 +307,8 @@ package final class Agent {
         defer { if managementEnd >= 0 { close(managementEnd) } }
         do throws(SyscallError) {
             let process = try AgentProcess(
-                channel: channel, launch, environment: environment, labels: job?.labelsOutput ?? false)
+                channel: channel, launch, environment: environment, labels: job?.labelsOutput ?? false,
+                terminal: terminal)
             processes[channel] = process
             management?.started(launch.rank, process.pid)
             leader.send(.launched(channel: channel, pid: Int(process.pid)))
@@ -305,7 +324,7 @@ package final class Agent {
 
     /// Says on the standard error of `channel` what the kernel killed since the last time.
     private func reportMemoryKills(to channel: UInt32) {
-        guard let controlGroup, let limit = controlGroup.memoryLimit else { return }
+        guard let controlGroup, let limit = memoryLimit ?? controlGroup.memoryLimit else { return }
         let kills = controlGroup.outOfMemoryKills()
         guard kills > memoryKills else { return }
         let sentence = memoryLimitSentence(limit, kills: kills - memoryKills, isWhole: false)
@@ -385,6 +404,7 @@ package final class Agent {
         hearClientsOut()
         for process in processes.values { drainOutputs(of: process) }
         for output in rankOutputs { while !leader.isCongested, forward(output) {} }
+        reportNodeUsage()
         leader.send(.empty(unkillable: unkillable))
         // The last word may wait for a slow leader, but not for ever.
         let deadline = MonotonicTime.now() + 2000

@@ -20,14 +20,12 @@ final class AgentProcess {
     private(set) var transfers: TransferMeter?
 
     /// Starts `launch`. Its outputs become pipes, its input a pipe or /dev/null.
-    init(channel: UInt32, _ launch: Launch, environment: [[UInt8]], labels: Bool) throws(SyscallError) {
-        let out = try PipeEnds.make()
-        let err = try PipeEnds.make()
-        var input = PipeEnds(read: Glibc.open("/dev/null", O_RDONLY | O_CLOEXEC), write: -1)
-        if launch.takesInput {
-            close(input.read)
-            input = try PipeEnds.make()
-        }
+    ///
+    /// - Parameter terminal: what rank 0 has instead.
+    init(channel: UInt32, _ launch: Launch, environment: [[UInt8]], labels: Bool, terminal: AgentTerminal?)
+        throws(SyscallError)
+    {
+        let streams = try RankStreams(takesInput: launch.takesInput, terminal: launch.rank == 0 ? terminal : nil)
         let complete = EnvironmentBlock.merged(environment, launch.environment)
         let before = launch.rank >= 0 ? RankBinding.bind(complete) : nil
         defer { RankBinding.restore(before) }
@@ -36,19 +34,13 @@ final class AgentProcess {
             started = .success(
                 try Spawn.start(
                     launch.arguments, environment: complete,
-                    streams: .init(input: input.read, output: out.write, error: err.write)))
+                    streams: .init(input: streams.theirs[0], output: streams.theirs[1], error: streams.theirs[2])))
         } catch { started = .failure(error) }
-        close(out.write)
-        close(err.write)
-        close(input.read)
+        streams.closeTheirs()
         self.channel = channel
         rank = launch.rank
-        self.input = InputPipe(owning: input.write)
-        let labeler = labels && launch.rank >= 0 ? LineLabeler(rank: launch.rank) : nil
-        output = [
-            OutputPipe(owning: out.read, stream: 1, labeler: labeler),
-            OutputPipe(owning: err.read, stream: 2, labeler: labeler),
-        ]
+        input = InputPipe(owning: streams.input)
+        output = streams.outputs(labels && launch.rank >= 0 ? LineLabeler(rank: launch.rank) : nil)
         switch started {
         case .success(let pid):
             self.pid = pid
@@ -153,6 +145,40 @@ final class OutputPipe {
             let bytes = UnsafeRawBufferPointer(rebasing: chunk[..<n])
             return labeler == nil ? Array(bytes) : labeler!.add(bytes)
         }
+    }
+}
+
+/// The standard streams of a process to be started: pipes, or for all three a terminal.
+struct RankStreams {
+    /// Input, output and error as the process gets them.
+    let theirs: [Int32]
+    /// What is written here is its input; -1 when it has none.
+    let input: Int32
+    private let sources: [(descriptor: Int32, stream: Int)]
+    private let isTerminal: Bool
+
+    init(takesInput: Bool, terminal: AgentTerminal?) throws(SyscallError) {
+        isTerminal = terminal != nil
+        if let terminal {
+            let side = try terminal.side()
+            theirs = [side, side, side]
+            input = try terminal.copy()
+            sources = [(try terminal.copy(), 1)]
+            return
+        }
+        let out = try PipeEnds.make()
+        let err = try PipeEnds.make()
+        let into = try takesInput ? PipeEnds.make() : PipeEnds(read: open("/dev/null", O_RDONLY | O_CLOEXEC), write: -1)
+        theirs = [into.read, out.write, err.write]
+        input = into.write
+        sources = [(out.read, 1), (err.read, 2)]
+    }
+
+    func closeTheirs() { for descriptor in Set(theirs) { close(descriptor) } }
+
+    /// Our ends of what it writes. A terminal's lines are not whole and get no labels.
+    func outputs(_ labeler: LineLabeler?) -> [OutputPipe] {
+        sources.map { OutputPipe(owning: $0.descriptor, stream: $0.stream, labeler: isTerminal ? nil : labeler) }
     }
 }
 

@@ -108,28 +108,23 @@ extension Agent {
     /// Gives a rank its output pipes. The agent reads them itself: what a rank wrote is not lost
     /// when its launcher kills the shim, and does not mix with what the launcher says.
     private func welcome(_ client: LocalService.Client, _ rank: Int) {
-        guard let job, rankOutputs.filter({ $0.rank == rank }).isEmpty, let out = try? PipeEnds.make(),
-            let err = try? PipeEnds.make()
+        guard let job, rankOutputs.filter({ $0.rank == rank }).isEmpty,
+            let streams = try? RankStreams(takesInput: rank == 0, terminal: rank == 0 ? terminal : nil)
         else { return client.connection.close() }
         var answer: [UInt8] = []
         WireMessage.node(environment: ContainerPreparation.nodeVariables(job), size: job.size).frame.append(to: &answer)
-        let input = inputForRank(rank)
-        let ends = [input, out.write, err.write]
-        let n = linux_send_descriptors(client.connection.descriptor.raw, answer, answer.count, ends, 3)
-        for end in ends { close(end) }
+        // The job's standard input is rank 0's, the others read nothing. Hydra would leave them a pipe that
+        // never ends, and gives up when rank 0 reads slower than it sends.
+        if rank == 0 {
+            rankInput.attach(streams.input)
+            flushInput(Self.rankInputChannel)
+        }
+        let n = linux_send_descriptors(client.connection.descriptor.raw, answer, answer.count, streams.theirs, 3)
+        streams.closeTheirs()
         if n != answer.count { client.connection.close() }
-        let labeler = job.labelsOutput ? LineLabeler(rank: rank) : nil
-        rankOutputs.append(RankOutput(rank: rank, pipe: OutputPipe(owning: out.read, stream: 1, labeler: labeler)))
-        rankOutputs.append(RankOutput(rank: rank, pipe: OutputPipe(owning: err.read, stream: 2, labeler: labeler)))
-    }
-
-    /// The job's standard input is rank 0's, the others read nothing. Hydra would leave them a pipe that
-    /// never ends, and gives up when rank 0 reads slower than it sends.
-    private func inputForRank(_ rank: Int) -> Int32 {
-        guard rank == 0, let ends = try? PipeEnds.make() else { return open("/dev/null", O_RDONLY | O_CLOEXEC) }
-        rankInput.attach(ends.write)
-        flushInput(Self.rankInputChannel)
-        return ends.read
+        for pipe in streams.outputs(job.labelsOutput ? LineLabeler(rank: rank) : nil) {
+            rankOutputs.append(RankOutput(rank: rank, pipe: pipe))
+        }
     }
 
     /// Takes what the clients still have to say; the last words of stopped ranks.

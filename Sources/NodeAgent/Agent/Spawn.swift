@@ -19,7 +19,8 @@ package enum Spawn {
     /// Forks and executes `arguments[0]`, looked up in the PATH of `environment` when it has no slash.
     ///
     /// The child leads a process group of its own, has every signal at its default and unblocked, and is
-    /// given `deathSignal` when this process dies. Descriptors that are not close-on-exec stay open in it (PMI_FD).
+    /// given `deathSignal` when this process dies. With a terminal as input it leads a session that the terminal
+    /// controls. Descriptors that are not close-on-exec stay open in it (PMI_FD).
     /// - Throws: the errno of the execve(2) that came nearest to success.
     package static func start(
         _ arguments: [[UInt8]], environment: [[UInt8]], streams: Streams = Streams(), deathSignal: Int32 = SIGKILL
@@ -56,12 +57,14 @@ package enum Spawn {
         _ candidates: CStringArray, _ argv: CStringArray, _ envp: CStringArray, _ streams: Streams, report: Int32,
         parent: pid_t, _ deathSignal: Int32
     ) -> Never {
-        setpgid(0, 0)
+        let hasTerminal = streams.input >= 0 && isatty(streams.input) == 1
+        if hasTerminal { setsid() } else { setpgid(0, 0) }
         _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(deathSignal), 0, 0, 0)
         if getppid() != parent { _exit(137) }
         if streams.input >= 0 { dup2(streams.input, 0) }
         if streams.output >= 0 { dup2(streams.output, 1) }
         if streams.error >= 0 { dup2(streams.error, 2) }
+        if hasTerminal { _ = linux_set_controlling_terminal(0) }
         for number in 1..<Int32(32) { signal(number, SIG_DFL) }
         _ = linux_sigprocmask(SIG_SETMASK, 0, nil)
         var failure = ENOENT

@@ -29,6 +29,14 @@ package enum RankBinding {
         }
     }
 
+    /// How many sockets the processors belong to that this process may use.
+    package static func socketCount() -> Int {
+        var mask = [UInt64](repeating: 0, count: 128)
+        guard linux_sched_getaffinity(0, 1024, &mask) > 0 else { return 1 }
+        let allowed: [Int] = (0..<8192).filter { mask[$0 / 64] >> UInt64($0 % 64) & 1 == 1 }
+        return groups(allowed, "physical_package_id").count
+    }
+
     /// Binds this process as the rank that `environment` describes; what it was before, nil when nothing changed.
     static func bind(_ environment: [[UInt8]]) -> [UInt64]? {
         func number(_ name: String) -> Int? { EnvironmentBlock.value(name, in: environment).flatMap(Int.init) }

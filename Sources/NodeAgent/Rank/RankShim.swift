@@ -10,10 +10,14 @@ import LinuxSystem
 /// for the agent's word, so that the first failure is known and the others get their grace, which
 /// launchers would cut short. If the shim is killed its rank dies with it.
 enum RankShim {
-    static func run(_ command: [[UInt8]]) -> Int32 {
+    /// - Parameter words: as `RankCommand` has them.
+    static func run(_ words: [[UInt8]]) -> Int32 {
         let host = EnvironmentBlock.current()
         guard let place = RankPlace(environment: host) else {
             return complain("no rank in the environment: is this started by mpirun, mpiexec or srun?")
+        }
+        guard let part = RankCommand.part(of: place.rank, in: words) else {
+            return complain("rank \(place.rank): has no command")
         }
         let connection: Connection
         do throws(SyscallError) { connection = try LocalClient.connect() } catch {
@@ -30,7 +34,7 @@ enum RankShim {
                 .rankRefused(rank: place.rank, errno: 0, reason: "was started as one of \(place.size), not of \(size)"))
             return waitForRelease(connection, 125)
         }
-        var environment = EnvironmentBlock.merged(host, node.environment + place.variables)
+        var environment = EnvironmentBlock.merged(host, node.environment + part.environment + place.variables)
         let relay = PMIRelay(environment: &environment)
         let handled = handledSignals.reduce(UInt64(0)) { $0 | 1 << UInt64($1 - 1) }
         _ = linux_sigprocmask(SIG_BLOCK, handled, nil)
@@ -38,9 +42,9 @@ enum RankShim {
         let pid: pid_t
         _ = RankBinding.bind(environment)
         do throws(SyscallError) {
-            pid = try Spawn.start(command, environment: environment, streams: node.streams)
+            pid = try Spawn.start(part.command, environment: environment, streams: node.streams)
         } catch {
-            let subject = String(decoding: command.first ?? [], as: UTF8.self)
+            let subject = String(decoding: part.command.first ?? [], as: UTF8.self)
             connection.send(.rankRefused(rank: place.rank, errno: Int(error.errno), reason: subject))
             return waitForRelease(connection, error.errno == ENOENT || error.errno == ENOTDIR ? 127 : 126)
         }

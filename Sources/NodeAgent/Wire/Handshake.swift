@@ -111,3 +111,30 @@ package enum RandomBytes {
         return stride(from: 0, to: digits.count, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
     }
 }
+
+/// A node's key in one job: made by its agent when it starts, gone with it, never written anywhere.
+///
+/// The agent proves that it belongs to the job by the handshake; its key then tells the nodes apart. The leader
+/// publishes the public half (`/JOB/NODE/PUBKEY`) and calls a node ready only on its signature, so what the
+/// store says of a node is what that node's agent said.
+package struct NodeIdentity: Sendable {
+    private let key = Curve25519.Signing.PrivateKey()
+
+    package init() {}
+
+    /// Ed25519 (RFC 8032), 32 bytes.
+    package var publicKey: [UInt8] { Array(key.publicKey.rawRepresentation) }
+
+    /// What an agent signs once its container stands. `key` is the job's own random name.
+    package static func readiness(key: String, node: Int) -> [UInt8] { Array("trireme ready \(key) \(node)".utf8) }
+
+    /// Empty when the system has no random numbers to sign with; no such signature is valid.
+    package func signature(of statement: [UInt8]) -> [UInt8] {
+        (try? key.signature(for: statement)).map(Array.init) ?? []
+    }
+
+    package static func isValid(_ signature: [UInt8], of statement: [UInt8], by publicKey: [UInt8]) -> Bool {
+        guard let key = try? Curve25519.Signing.PublicKey(rawRepresentation: publicKey) else { return false }
+        return key.isValidSignature(signature, for: statement)
+    }
+}

@@ -35,6 +35,10 @@ private enum Kind {
     static let suspend: UInt16 = 41
     static let control: UInt16 = 42
     static let answer: UInt16 = 43
+    static let window: UInt16 = 44
+    static let update: UInt16 = 45
+    static let updated: UInt16 = 46
+    static let nodeUsage: UInt16 = 47
 }
 
 extension WireMessage {
@@ -44,14 +48,17 @@ extension WireMessage {
             Frame(kind: kind, channel: channel, payload: w.bytes)
         }
         switch self {
-        case .hello(let node, let index):
+        case .hello(let node, let index, let key):
             w.put(node)
             w.put(index)
+            w.put(key)
             return made(Kind.hello)
         case .job(let job):
             job.write(to: &w)
             return made(Kind.job)
-        case .ready: return made(Kind.ready)
+        case .ready(let signature):
+            w.put(signature)
+            return made(Kind.ready)
         case .failed(let step, let errno, let subject):
             w.put(step)
             w.put(errno)
@@ -160,6 +167,20 @@ extension WireMessage {
         case .suspend(let isOn):
             w.put(isOn ? 1 : 0)
             return made(Kind.suspend)
+        case .update(let limits):
+            w.put(limits)
+            return made(Kind.update)
+        case .updated(let code, let text):
+            w.put(code)
+            w.put(text)
+            return made(Kind.updated)
+        case .nodeUsage(let usage):
+            w.put(usage.words)
+            return made(Kind.nodeUsage)
+        case .window(let size):
+            w.put(size.rows)
+            w.put(size.columns)
+            return made(Kind.window)
         case .control(let words):
             w.put(words)
             return made(Kind.control)
@@ -176,9 +197,9 @@ extension WireMessage {
         var r = WireReader(frame)
         let channel = frame.channel
         switch frame.kind {
-        case Kind.hello: self = .hello(node: try r.text(), index: try r.number())
+        case Kind.hello: self = .hello(node: try r.text(), index: try r.number(), key: try r.data())
         case Kind.job: self = .job(try JobAssignment(reading: &r))
-        case Kind.ready: self = .ready
+        case Kind.ready: self = .ready(signature: try r.data())
         case Kind.failed: self = .failed(step: try r.text(), errno: try r.number(), subject: try r.text())
         case Kind.launch:
             self = .launch(
@@ -217,6 +238,10 @@ extension WireMessage {
         case Kind.node: self = .node(environment: try r.list(), size: try r.number())
         case Kind.rankUsage: self = .rankUsage(rank: try r.number(), ResourceUsage(words: try r.texts()))
         case Kind.suspend: self = .suspend(try r.number() != 0)
+        case Kind.update: self = .update(try r.list())
+        case Kind.updated: self = .updated(code: try r.number(), text: try r.data())
+        case Kind.nodeUsage: self = .nodeUsage(ResourceUsage(words: try r.texts()))
+        case Kind.window: self = .window(TerminalSize(rows: try r.number(), columns: try r.number()))
         case Kind.control: self = .control(try r.list())
         case Kind.answer: self = .answer(code: try r.number(), text: try r.data())
         default: throw .unknownKind(frame.kind)
@@ -241,6 +266,9 @@ extension JobAssignment {
         w.put(overrides)
         w.put(labelsOutput ? 1 : 0)
         w.put(graceMilliseconds)
+        w.put(terminal?.rows ?? -1)
+        w.put(terminal?.columns ?? -1)
+        w.put(isPerSocket ? 1 : 0)
     }
 
     fileprivate init(reading r: inout WireReader) throws(WireFailure) {
@@ -250,6 +278,9 @@ extension JobAssignment {
             ranksPerNode: try r.texts().map { Int($0) ?? 0 }, plan: try r.data(), store: try r.text(),
             directory: try r.data(), environment: try r.list(), overrides: try r.list(),
             labelsOutput: try r.number() != 0, graceMilliseconds: try r.number())
+        let size = TerminalSize(rows: try r.number(), columns: try r.number())
+        terminal = size.rows < 0 ? nil : size
+        isPerSocket = try r.number() != 0
     }
 }
 

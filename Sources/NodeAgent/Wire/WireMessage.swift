@@ -3,12 +3,13 @@ import JobModel
 /// Everything that is said on the wire. Arrows: A agent, L leader, C client of an agent
 /// on its node (a rank's shim, or the remote shell a launcher calls).
 package enum WireMessage: Equatable, Sendable {
-    /// A→L, first: the node's name in the batch system's spelling, and its place when it was told one.
-    case hello(node: String, index: Int)
+    /// A→L, first: the node's name in the batch system's spelling, its place when it was told one, and its
+    /// public key (`NodeIdentity`).
+    case hello(node: String, index: Int, key: [UInt8])
     /// L→A: what to prepare.
     case job(JobAssignment)
-    /// A→L: the container stands (or there is none), nothing has been started.
-    case ready
+    /// A→L: the container stands (or there is none), nothing has been started. Signed with the node's key.
+    case ready(signature: [UInt8])
     /// A→L: it does not; the agent ends.
     case failed(step: String, errno: Int, subject: String)
     /// L→A: start a process on `channel`.
@@ -60,6 +61,14 @@ package enum WireMessage: Equatable, Sendable {
     case rankUsage(rank: Int, ResourceUsage)
     /// L→A: stop or continue every rank and what is below it.
     case suspend(Bool)
+    /// L→A, to the node of rank 0: its terminal has another size now.
+    case window(TerminalSize)
+    /// L→A: limits of the node's container from now on, each `NAME=VALUE` as `CgroupLimits` reads them.
+    /// A→L: what came of it; `code` is 0, or an errno with the reason as its text.
+    case update([[UInt8]])
+    case updated(code: Int, text: [UInt8])
+    /// A→L, before its last word: what the whole container used, where its control group counted that.
+    case nodeUsage(ResourceUsage)
     /// A controller (`trireme job`) to the leader: a verb and its words; the answer's `code` is 0, or an
     /// errno with the reason as its text. `attach` is answered by `output` until the job ends.
     case control([[UInt8]])
@@ -86,6 +95,10 @@ package struct JobAssignment: Equatable, Sendable {
     package var overrides: [[UInt8]]
     package var labelsOutput: Bool
     package var graceMilliseconds: Int
+    /// Rank 0 gets a terminal.
+    package var terminal: TerminalSize?
+    /// One container per socket was asked for.
+    package var isPerSocket = false
 
     package init(
         jobID: String, key: String, nodeIndex: Int, nodeNames: [String], nodeAddresses: [String], size: Int,

@@ -19,6 +19,16 @@ struct EnvironmentOptions: ContainerOptionGroup {
     var envFromHost: [String] = []
     @Flag(help: "Pass nothing of the caller's environment.") var cleanEnv = false
 
+    /// Of a further part of a job, before its `-e` are added.
+    static var none: EnvironmentOptions {
+        var options = EnvironmentOptions()
+        options.env = []
+        options.envFile = []
+        options.envFromHost = []
+        options.cleanEnv = false
+        return options
+    }
+
     func apply(to plan: inout LaunchPlan, in context: LaunchContext) throws(Diagnostic) {
         if cleanEnv { plan.options.insert(.cleanEnvironment) }
         plan.overrides += try entries()

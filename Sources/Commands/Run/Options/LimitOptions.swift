@@ -172,7 +172,7 @@ struct LimitOptions: ContainerOptionGroup {
         return value
     }
 
-    private static func count(_ option: String, _ typed: String, in range: ClosedRange<UInt64>) throws(Diagnostic)
+    static func count(_ option: String, _ typed: String, in range: ClosedRange<UInt64>) throws(Diagnostic)
         -> UInt64
     {
         guard typed.utf8.allSatisfy(isDigit), let number = UInt64(typed), range.contains(number) else {

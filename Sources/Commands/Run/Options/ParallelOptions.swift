@@ -11,7 +11,8 @@ struct ParallelOptions: ParsableArguments {
     static let longNames = [
         "--ntasks", "--nodes", "--ntasks-per-node", "--model", "--launcher", "--mpi", "--cluster", "--label-io",
         "--grace", "--join-timeout", "--port", "--rm", "--hostfile", "--cpus-per-task", "--bind-to", "--output",
-        "--error", "--keep-going", "--time", "--kvs", "--kvs-cacert", "--kvs-cert", "--kvs-key",
+        "--error", "--keep-going", "--time", "--exit-timeout", "--pipe-fail", "--kvs", "--kvs-cacert", "--kvs-cert",
+        "--kvs-key",
     ]
 
     @Option(name: [.customShort("n"), .long], help: "Ranks of a parallel job.") var ntasks: Int?
@@ -27,7 +28,10 @@ struct ParallelOptions: ParsableArguments {
     @Option(help: "The same for standard error (default: with --output).") var error: String?
     @Flag(help: "A failing rank does not end the others (--launcher direct).") var keepGoing = false
     @Option(help: "Wall-clock limit: minutes, M:S, H:M:S, D-H:M:S, or 90s, 10m, 2h. Exit 124.") var time: String?
-    @Option(help: "Who shares a container: 'node' (all ranks of a node) or 'rank'.") var model: String = "node"
+    @Option(help: "Time the other ranks have once one has exited 0 (default: any). Exit 125.") var exitTimeout: String?
+    @Flag(help: "A reader of our output that goes away ends the job.") var pipeFail = false
+    @Option(help: "Who shares a container: 'node' (all ranks of a node), 'rank' or 'socket'.") var model: String =
+        "node"
     @Option(help: "What starts the ranks: auto, direct, mpirun, srun.") var launcher: String = "auto"
     @Option(help: "With --model rank: auto, pmi2, pmix, none. 'host' puts the host's MPI in the image's place.")
     var mpi: String = "auto"
@@ -100,6 +104,11 @@ struct ParallelOptions: ParsableArguments {
         settings.outputPattern = output
         settings.errorPattern = error
         return settings
+    }
+
+    func exitTimeoutMilliseconds() throws(Diagnostic) -> Int? {
+        guard let exitTimeout else { return nil }
+        return Int(try ProcessOptions.milliseconds("--exit-timeout", exitTimeout))
     }
 
     /// What `-c` and `--bind-to` tell the ranks and those who start them.

@@ -1,0 +1,69 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// `-it` in a job: our terminal is rank 0's, on a pseudo terminal made by Python's pty module.
+@Suite struct JobTerminalTests {
+    let directory: TemporaryDirectory
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    @Test(arguments: [("direct", "mpich"), ("mpirun", "openmpi"), ("mpirun", "mpich")])
+    func rankZeroHasTheTerminal(_ launcher: String, _ kind: String) throws {
+        let program = #"""
+            import fcntl, os, pty, struct, sys, termios
+            def size(side, rows, columns):
+                fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            trireme, launcher, image = sys.argv[1:]
+            body = """
+            if [ $TRIREME_RANK != 0 ]; then [ -t 0 ] || echo no terminal; exec sleep 300; fi
+            trap 'echo "<interrupted>"' INT
+            stty size; echo "<ready>"
+            until read line; do :; done
+            echo "<line $line>"; stty size; cat >/dev/null; echo "<end>"; exit 3
+            """
+            pid, master = pty.fork()
+            if pid == 0:
+                size(0, 40, 100)
+                os.execv(trireme, [trireme, "run", "--rm", "local", "-n", "2", "--launcher", launcher, "-it", image, "sh", "-c", body])
+            number = struct.unpack("I", fcntl.ioctl(master, 0x80045430, bytes(4)))[0]  # TIOCGPTN
+            slave = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY)
+            before = termios.tcgetattr(slave)
+            seen = b""
+            def until(*texts):
+                global seen
+                while not all(text in seen for text in texts):
+                    seen += os.read(master, 4096)
+                before, seen = seen, b""
+                return before
+            said = until(b"<ready>", b"no terminal")
+            print("size", b"40 100" in said)
+            os.write(master, b"\x03")
+            until(b"<interrupted>")
+            size(master, 50, 120)
+            os.write(master, b"hello\n")
+            said += until(b"<line hello>")
+            os.write(master, b"\x04")
+            said += until(b"<end>")
+            print("resized", b"50 120" in said)
+            print("status", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            print("others", b"no terminal\r\n" in said)
+            print("restored", termios.tcgetattr(slave) == before)
+            """#
+        let file = directory.path + "/on-a-terminal.py"
+        try Data(program.utf8).write(to: URL(fileURLWithPath: file))
+        let run = try runProgram(
+            ["timeout", "80", "python3", file, try Programs.path("trireme"), launcher, "mpi-hello:" + kind],
+            environment: ["XDG_STATE_HOME": directory.path], limitSeconds: 90)
+        #expect(
+            run.lines == ["size True", "resized True", "status 3", "others True", "restored True"],
+            "\(run.outputText)\(run.errorText)")
+    }
+
+    @Test func withoutATerminalItIsRefused() throws {
+        let run = try runProgram(
+            [try Programs.path("trireme"), "run", "--rm", "local", "-n", "2", "-it", "mpi-hello:mpich", "true"],
+            environment: ["XDG_STATE_HOME": directory.path])
+        #expect(run.status == 125 && run.errorText.contains("[no-terminal]"), "\(run.errorText)")
+    }
+}

@@ -1,0 +1,157 @@
+import Foundation
+import LinuxSystem
+import TestSupport
+import Testing
+
+/// What is wrong around a job: ports, disks, readers, memory, and other jobs.
+@Suite(.serialized) struct JobTroubleTests {
+    let fixture: JobFixture
+    init() throws { fixture = try JobFixture(nodes: 2) }
+
+    /// The node's route to one port of the leader is taken away; everything else of it works.
+    @Test func aBlockedPortIsNamed() throws {
+        let port = 23_456
+        try fixture.network("n2", ["rule", "add", "pref", "10", "ipproto", "tcp", "dport", "\(port)", "unreachable"])
+        defer { try? fixture.network("n2", ["rule", "del", "pref", "10"]) }
+        let run = try fixture.run(["-n", "2", "-N", "2", "--port", "\(port)", JobFixture.mpich, "true"])
+        #expect(run.status == 125 && run.errorText.contains("[agents-not-started]"), "\(run.errorText)")
+        #expect(run.errorText.contains(":\(port)") && run.errorText.contains("o route to host"), "\(run.errorText)")
+        #expect(try fixture.isClean(nodes: ["ctl", "n1", "n2"]), "\((try? fixture.leftovers(["n1", "n2"])) ?? [])")
+    }
+
+    @Test func twentyJobsAtOnceOnTheSameNodes() throws {
+        let run = try fixture.script(
+            """
+            salloc -Q -N 2 -n 4 sh -c 'for i in $(seq 20); do
+            trireme run -n 2 -N 2 --launcher direct \(JobFixture.mpich) sh -c "echo $i on \\$(hostname)" & done; wait'
+            """, limitSeconds: 120)
+        let expected = Set((1...20).flatMap { ["\($0) on n1", "\($0) on n2"] })
+        #expect(Set(run.lines) == expected && run.lines.count == 40, "\(run.outputText)\(run.errorText)")
+        #expect(try fixture.isClean(nodes: ["ctl", "n1", "n2"]), "\((try? fixture.leftovers(["n1", "n2"])) ?? [])")
+    }
+}
+
+/// The same on this machine alone.
+@Suite struct LocalJobTroubleTests {
+    let directory: TemporaryDirectory
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    /// `job WORDS` runs them as a job of this machine.
+    private func script(_ text: String) throws -> ProgramRun {
+        let programs = (try Programs.path("trireme") as NSString).deletingLastPathComponent
+        let prelude = """
+            export LC_ALL=C PATH=\(programs):$PATH TRIREME_RECORD_OUTPUT=1000
+            job() { trireme run --rm local --launcher direct "$@"; }
+            mpich=\(JobFixture.mpich)
+
+            """
+        return try runProgram(
+            ["bash", "-c", prelude + text], environment: ["XDG_STATE_HOME": directory.path],
+            directory: directory.path, limitSeconds: 90)
+    }
+
+    @Test func aSlowReaderHoldsTheRanksUpAndNothingIsLost() throws {
+        let run = try script(
+            """
+            mkfifo pipe
+            # Not the function: it would put a shell between us and the leader.
+            trireme run --rm local --launcher direct -n 2 $mpich sh -c 'head -c 40000000 /dev/zero; echo done >&2' \\
+                >pipe 2>said & job=$!
+            exec 3<pipe
+            for i in $(seq 300); do [ "$(trireme ps -q)" ] && break; sleep 0.1; done
+            sleep 2
+            grep -c done said
+            awk '/VmHWM/ { print ($2 < 100000) }' /proc/$job/status
+            wc -c <&3
+            wait $job; echo "ended $?"; grep -c done said
+            """)
+        // What ranks wrote waits with them: the leader holds a bounded part of it.
+        #expect(run.lines == ["0", "1", "80000000", "ended 0", "2"], "\(run.outputText)\(run.errorText)")
+    }
+
+    @Test func aReaderThatLeavesEndsTheJobOnlyWhenToldTo() throws {
+        let run = try script(
+            """
+            { job -n 2 $mpich sh -c 'head -c 1000000 /dev/zero'; echo "status $?" >&2; } 2>&1 >/dev/full | cat
+            { job -n 2 $mpich sh -c 'head -c 1000000 /dev/zero'; echo "status $?" >&2; } 2>said | head -c 1 >/dev/null; cat said
+            { job -n 2 --pipe-fail $mpich sh -c 'head -c 1000000 /dev/zero; sleep 300'; echo "status $?" >&2; } 2>said | head -c 1 >/dev/null
+            cat said
+            """)
+        #expect(
+            run.lines == [
+                "status 0", "status 0", "trireme: nobody reads the job's output any more (--pipe-fail)", "status 141",
+            ], "\(run.outputText)\(run.errorText)")
+    }
+
+    @Test func othersThatDoNotFollowEndTheJobInTime() throws {
+        let run = try script(
+            """
+            job -n 2 --exit-timeout 1s $mpich sh -c 'exec sleep $((RANK * 300))'; echo "status $?"
+            job -n 2 --exit-timeout soon $mpich true 2>&1 | grep -o '\\[option-value\\]'
+            """)
+        #expect(run.lines == ["status 125", "[option-value]"], "\(run.outputText)\(run.errorText)")
+        #expect(run.errorText.contains("exited 0: 1 ranks still ran 1.0 s later [exit-timeout]"), "\(run.errorText)")
+    }
+
+    @Test func aRecordThatCannotBeKeptDoesNotEndTheJob() throws {
+        let run = try script("XDG_STATE_HOME=/proc/none job -n 2 $mpich echo hello; echo \"status $?\"")
+        #expect(run.lines == ["hello", "hello", "status 0"], "\(run.outputText)\(run.errorText)")
+        #expect(run.errorText.contains("[record-unwritable]"), "\(run.errorText)")
+    }
+
+    private static func isDelegated(_ controller: String) -> Bool {
+        guard let own = CgroupTree.current().legacy(controller)?.directory else { return false }
+        return access(own, W_OK) == 0
+    }
+
+    /// The kernel's kill for memory is told apart from any other, with the limit and the node.
+    @Test(.enabled(if: isDelegated("memory"), "no control group is delegated to this user"))
+    func memoryThatRunsOutIsToldApart() throws {
+        let run = try script("job -n 2 -m 64m $mpich sh -c '[ $RANK = 0 ] && exec tail /dev/zero; sleep 300'; echo $?")
+        #expect(run.lines == ["137"], "\(run.outputText)\(run.errorText)")
+        #expect(run.errorText.contains("memory limit 64 MiB"), "\(run.errorText)")
+        #expect(run.errorText.contains("[memory-limit]") && run.errorText.contains("rank 0 on"), "\(run.errorText)")
+    }
+
+    @Test(.enabled(if: isDelegated("memory") && isDelegated("pids"), "no control group is delegated to this user"))
+    func limitsChangeWhileTheJobRuns() throws {
+        let memory = try #require(CgroupTree.current().legacy("memory")).point + "/memory.limit_in_bytes"
+        let processes = try #require(CgroupTree.current().legacy("pids")).point + "/pids.max"
+        let run = try script(
+            """
+            job -n 1 -m 64m --pids-limit 50 $mpich sh -c 'cat \(memory) \(processes); echo up
+                until [ $(cat \(processes)) = 60 ]; do sleep 0.1; done
+                cat \(memory); echo done; exec sleep 300' >out 2>&1 & job=$!
+            until_said() { for i in $(seq 300); do grep -q $1 out && return; sleep 0.1; done; cat out; }
+            until_said up
+            id=$(trireme ps -q)
+            trireme job update -m 128m --pids-limit 60 $id >/dev/null; echo "updated $?"
+            until_said done; cat out
+            trireme job update -m 6m $id 2>&1 | grep -o '\\[job-refused\\]'
+            trireme job update --cpus 0.5 $id 2>&1 | grep -o 'started without --cpus'
+            trireme job events $id | grep -c job.updated
+            trireme job cancel $id >/dev/null; wait $job
+            trireme job show $id --format json | grep -c '"peak_memory" : [1-9]'
+            """)
+        #expect(
+            run.lines == [
+                "updated 0", "\(64 << 20)", "50", "up", "\(128 << 20)", "done", "[job-refused]",
+                "started without --cpus", "1", "2",
+            ], "\(run.outputText)\(run.errorText)")
+    }
+
+    @Test func limitsOfAJobWithoutAreRefused() throws {
+        let run = try script(
+            """
+            job -n 1 $mpich sh -c 'echo up; exec sleep 300' >out 2>&1 & job=$!
+            for i in $(seq 300); do grep -q up out && break; sleep 0.1; done
+            id=$(trireme ps -q)
+            trireme job update -m 128m $id; echo $?
+            trireme job update $id 2>&1 | grep -o '\\[usage\\]'
+            trireme job cancel $id >/dev/null; wait $job
+            """)
+        #expect(run.lines == ["125", "[usage]"], "\(run.outputText)\(run.errorText)")
+        #expect(run.errorText.contains("no control group of its own: the job was started without limits"))
+    }
+}
