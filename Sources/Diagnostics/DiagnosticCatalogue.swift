@@ -96,7 +96,8 @@ package enum DiagnosticCatalogue {
             "'trireme cluster status NAME' lists its nodes: ctl, n1, n2 and so on."),
         Entry(
             "node-image-unfit", "the image cannot serve as a cluster's node",
-            "A node needs munge and Slurm at Debian's paths; Recipes/node makes such an image."),
+            "A node needs munge and Slurm, or Grid Engine, at Debian's paths; Recipes/node and "
+                + "Recipes/node-gridengine make such images."),
         Entry(
             "no-user-namespaces", "the kernel refuses this user new user namespaces",
             "See sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and "

@@ -73,6 +73,26 @@ package struct AgentStart {
     /// Whether `node` is this machine: batch systems write names with or without the domain.
     package func isHere(_ node: String) -> Bool { Self.host(node) == Self.host(here) }
 
+    /// The same for commands that hand their words to a shell on the node: one word, quoted for it.
+    package func eachNode(
+        through reach: (String) -> [String], secret: FanOutCommand.SecretChannel
+    ) -> [FanOutCommand] {
+        nodes.enumerated().map { index, node in
+            isHere(node)
+                ? FanOutCommand(words: words(for: index), node: node, secret: .environment)
+                : FanOutCommand(words: reach(node) + [shellText(for: index)], node: node, secret: secret)
+        }
+    }
+
+    /// The command for node number `index` as sh(1) reads it; the shell becomes it.
+    package func shellText(for index: Int) -> String {
+        "exec " + words(for: index).map(Self.quoted).joined(separator: " ")
+    }
+
+    private static func quoted(_ word: String) -> String {
+        "'" + word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
+    }
+
     private static func host(_ name: String) -> Substring { name.prefix { $0 != "." } }
 
     /// The node this machine is gets its agent by a plain fork, every other one by `reach(node)`.

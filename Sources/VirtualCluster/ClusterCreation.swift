@@ -33,7 +33,7 @@ package struct ClusterCreation {
         case logLine(String)
     }
 
-    /// Ends with the cluster ready: every node idle as slurmctld sees it.
+    /// Ends with the cluster ready: every node idle as the controller sees it.
     package func run() throws(Diagnostic) -> ClusterRecord {
         let name = specification.name
         try refuseExisting()

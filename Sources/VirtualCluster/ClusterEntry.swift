@@ -34,11 +34,13 @@ package struct ClusterEntry {
             "USER", "LOGNAME", "HOME", "TRIREME_CLUSTER", "SLURM_CONF",
         ]
         // An allocation of the host's own batch system means nothing inside and would mislead srun and MPI.
-        let isInsideJob = caller.contains { $0.hasPrefix("SLURM_JOB_ID=") }
+        let jobNames: Set<Substring> = ["PE", "PE_HOSTFILE", "JOB_ID", "JOB_NAME", "JOB_SCRIPT", "NSLOTS", "NHOSTS"]
+        let isInsideJob = caller.contains { $0.hasPrefix("SLURM_JOB_ID=") || $0.hasPrefix("PE_HOSTFILE=") }
         let passed = caller.filter { entry in
             let name = entry.prefix { $0 != "=" }
             if names.contains(name) { return false }
-            return !(isInsideJob && ["SLURM", "PMI", "OMPI_", "PRTE_"].contains { name.hasPrefix($0) })
+            let families = ["SLURM", "PMI", "OMPI_", "PRTE_", "SGE_"]
+            return !(isInsideJob && (jobNames.contains(name) || families.contains { name.hasPrefix($0) }))
         }
         return passed + [
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(record.home)",

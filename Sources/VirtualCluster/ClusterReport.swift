@@ -15,7 +15,7 @@ package struct ClusterReport: Equatable, Sendable {
         case serviceReady
         /// A daemon ended; `value` is its wait status (wait(2)).
         case serviceEnded
-        /// `value` nodes are idle as slurmctld sees them; `text` lists them.
+        /// `value` nodes are idle as the controller's daemon sees them.
         case nodesIdle
         /// A step failed: `text` says which, `value` is the errno.
         case failed

@@ -1,11 +1,12 @@
 /// What a virtual cluster is to be: validated once, then passed inward.
 package struct ClusterSpecification: Equatable, Sendable {
     package var name: String
+    package var scheduler = ClusterScheduler.slurm
     /// Compute nodes, `n1` to `nN`; the controller `ctl` comes on top.
     package var nodeCount: Int
-    /// Cores each node declares to Slurm.
+    /// Cores each node declares to the batch system.
     package var cpusPerNode: Int
-    /// Memory each node declares to Slurm, in MiB.
+    /// Memory each node declares to Slurm, in MiB; Grid Engine asks the kernel.
     package var memoryPerNodeMiB: Int
     /// How the user named the image, for messages.
     package var image: String
@@ -88,7 +89,6 @@ package struct ClusterNode: Equatable, Sendable {
     package var address: [UInt8] { [10, 9, UInt8(index / 250), UInt8(index % 250 + 1)] }
     package var addressText: String { address.map { "\($0)" }.joined(separator: ".") }
     package static let prefixLength: UInt8 = 16
-    package var services: [ClusterService] { isController ? [.munged, .slurmctld] : [.munged, .slurmd] }
 }
 
 /// The daemons of a node.
@@ -96,8 +96,11 @@ package enum ClusterService: UInt8, CaseIterable, Sendable {
     case munged = 1
     case slurmctld = 2
     case slurmd = 3
+    case qmaster = 4
+    case execd = 5
 
-    package var name: String { "\(self)" }
+    package var name: String { isGridEngine ? "sge_\(self)" : "\(self)" }
     /// Where the image must have it.
-    package var program: String { "/usr/sbin/\(name)" }
+    package var program: String { (isGridEngine ? GridEngineConfiguration.programs : "/usr/sbin") + "/" + name }
+    private var isGridEngine: Bool { self == .qmaster || self == .execd }
 }

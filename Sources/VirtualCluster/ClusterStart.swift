@@ -14,12 +14,12 @@ struct ClusterStart {
     /// The inits' pids on the host, by node.
     private(set) var nodePIDs: [Int: Int32] = [:]
     private var readyNodes: Set<Int> = []
-    private var readySlurmds: Set<Int> = []
+    private var readyDaemons: Set<Int> = []
     private var idleNodes = 0
     private var step = Phase.nodes
 
     private enum Phase: Int, CaseIterable, Comparable {
-        case nodes, controller, slurmds, idle, ready
+        case nodes, controller, daemons, idle, ready
 
         static func < (a: Phase, b: Phase) -> Bool { a.rawValue < b.rawValue }
     }
@@ -37,12 +37,14 @@ struct ClusterStart {
     /// The step of the daemon that ended; daemons start side by side, so an earlier one may still be open.
     private var failedStep: Phase?
 
+    private var scheduler: ClusterScheduler { specification.scheduler }
+
     private func words(_ phase: Phase) -> String {
         let nodes = specification.nodeCount == 1 ? "n1" : "n1..n\(specification.nodeCount)"
         return switch phase {
         case .nodes: "nodes and network: ctl, \(nodes)"
-        case .controller: "controller: munged, slurmctld on ctl"
-        case .slurmds: "compute daemons: munged, slurmd on \(nodes)"
+        case .controller: "controller: \(scheduler.serviceNames(isController: true)) on ctl"
+        case .daemons: "compute daemons: \(scheduler.serviceNames(isController: false)) on \(nodes)"
         case .idle, .ready: "\(specification.nodeCount) of \(specification.nodeCount) nodes idle"
         }
     }
@@ -86,13 +88,13 @@ struct ClusterStart {
         case .nodeStarted: nodePIDs[report.node] = report.value
         case .nodeReady: readyNodes.insert(report.node)
         case .serviceReady:
-            if report.service == .slurmctld { isControllerReady = true }
-            if report.service == .slurmd { readySlurmds.insert(report.node) }
+            if report.service == scheduler.controllerDaemon { isControllerReady = true }
+            if report.service == scheduler.nodeDaemon { readyDaemons.insert(report.node) }
         case .nodesIdle: idleNodes = Int(report.value)
         case .serviceEnded:
             let service = report.service?.name ?? "a daemon"
             let node = ClusterNode(index: report.node).name
-            failedStep = max(step, report.node == 0 ? .controller : .slurmds)
+            failedStep = max(step, report.node == 0 ? .controller : .daemons)
             throw failure(
                 "\(service) on \(node) \(ServiceStatus.words(endStatus: report.value))", [],
                 log: "\(node).\(service)")
@@ -109,7 +111,7 @@ struct ClusterStart {
                 switch step {
                 case .nodes: readyNodes.count == specification.nodeCount + 1
                 case .controller: isControllerReady
-                case .slurmds: readySlurmds.count == specification.nodeCount
+                case .daemons: readyDaemons.count == specification.nodeCount
                 case .idle: idleNodes >= specification.nodeCount
                 case .ready: true
                 }
@@ -124,8 +126,8 @@ struct ClusterStart {
         let all = Set(0...specification.nodeCount)
         switch step {
         case .nodes: return waiting(all.subtracting(readyNodes), of: all.count)
-        case .controller: return "waiting for slurmctld on ctl"
-        case .slurmds: return waiting(all.subtracting(readySlurmds).subtracting([0]), of: all.count - 1)
+        case .controller: return "waiting for \(scheduler.controllerDaemon.name) on ctl"
+        case .daemons: return waiting(all.subtracting(readyDaemons).subtracting([0]), of: all.count - 1)
         case .idle, .ready:
             return "waiting for \(specification.nodeCount - idleNodes) of \(specification.nodeCount) nodes to be idle"
         }

@@ -1,8 +1,8 @@
 import Glibc
 import LinuxSystem
 
-/// The layer above the image that all nodes share: accounts, names, the munge key
-/// and Slurm's configuration, written once per cluster instead of once per node.
+/// The layer above the image that all nodes share: accounts, names and
+/// the batch system's configuration, written once per cluster instead of once per node.
 struct CommonLayer {
     let files: [Supervisor.CommonFile]
 
@@ -16,15 +16,15 @@ struct CommonLayer {
         text("/etc/hosts", NodeFiles.hosts(specification.nodes))
         text("/etc/passwd", NodeFiles.passwd(image: image.text("etc/passwd") ?? "", account: account))
         text("/etc/group", NodeFiles.group(image: image.text("etc/group") ?? "", account: account))
-        text("/etc/slurm/slurm.conf", SlurmConfiguration(specification).text)
-        text("/etc/slurm/cgroup.conf", SlurmConfiguration.cgroupText)
-        files.append(.init(path: "/etc/munge", mode: 0o700, content: .directory))
-        files.append(.init(path: "/etc/munge/munge.key", mode: 0o400, content: .bytes(try Self.randomKey())))
-        for path in ["/var/lib/munge", "/var/log/munge"] {
-            files.append(.init(path: path, mode: 0o700, content: .directory))
-        }
-        for path in ["/var/lib/slurm", "/var/spool/slurmd", "/var/log/slurm"] {
-            files.append(.init(path: path, mode: 0o755, content: .directory))
+        switch specification.scheduler {
+        case .slurm: files += try Self.slurm(specification)
+        case .gridengine:
+            let configuration = GridEngineConfiguration(specification)
+            for path in configuration.directories {
+                files.append(.init(path: path, mode: 0o755, content: .directory))
+            }
+            for file in configuration.files { text(file.path, file.text) }
+            text("/etc/services", GridEngineConfiguration.services(image: image.text("etc/services") ?? ""))
         }
         if !image.contains("usr/local/bin/trireme") {
             files.append(
@@ -41,6 +41,25 @@ struct CommonLayer {
             }
         }
         self.files = files
+    }
+
+    private static func slurm(_ specification: ClusterSpecification) throws(SyscallError) -> [Supervisor.CommonFile] {
+        func text(_ path: String, _ content: String) -> Supervisor.CommonFile {
+            .init(path: path, mode: 0o644, content: .bytes(Array(content.utf8)))
+        }
+        var files = [
+            text("/etc/slurm/slurm.conf", SlurmConfiguration(specification).text),
+            text("/etc/slurm/cgroup.conf", SlurmConfiguration.cgroupText),
+            .init(path: "/etc/munge", mode: 0o700, content: .directory),
+            .init(path: "/etc/munge/munge.key", mode: 0o400, content: .bytes(try randomKey())),
+        ]
+        for path in ["/var/lib/munge", "/var/log/munge"] {
+            files.append(.init(path: path, mode: 0o700, content: .directory))
+        }
+        for path in ["/var/lib/slurm", "/var/spool/slurmd", "/var/log/slurm"] {
+            files.append(.init(path: path, mode: 0o755, content: .directory))
+        }
+        return files
     }
 
     /// A key of its own per cluster: a credential of one means nothing in another.

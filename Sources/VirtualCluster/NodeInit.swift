@@ -20,7 +20,7 @@ struct NodeInit {
     /// What the supervisor tells a node.
     enum Order {
         static let networkIsReady = UInt8(ascii: "n")
-        static let startSlurmd = UInt8(ascii: "s")
+        static let startDaemon = UInt8(ascii: "s")
         static let countIdleNodes = UInt8(ascii: "i")
     }
 
@@ -36,8 +36,10 @@ struct NodeInit {
     }
     private var services: [Running] = []
     private var statusFile: Int32 = -1
-    /// The order came; it is carried out once munged answers.
-    private var wantsSlurmd = false
+    /// Daemons not yet started; each waits for the one before it.
+    private var pending: [ClusterService]
+    /// The controller's daemon takes requests; a node's own waits for that.
+    private var hasController: Bool
     private var isCounting = false
     private var counter: (pid: pid_t, output: Int32)?
 
@@ -51,6 +53,8 @@ struct NodeInit {
         self.state = state
         self.orders = orders
         self.reports = reports
+        pending = specification.scheduler.services(isController: node.isController)
+        hasController = node.isController
     }
 
     /// Never returns: the node ends with its init.
@@ -141,7 +145,7 @@ struct NodeInit {
         _ = linux_sigprocmask(SIG_BLOCK, childEnded, nil)
         let signals = try step("signalfd") { linux_signalfd(childEnded, Int32(O_CLOEXEC | O_NONBLOCK)) }
         let text = ResidentText()
-        try start(.munged)
+        try startNext()
         while true {
             var polled = [
                 pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
@@ -171,7 +175,7 @@ struct NodeInit {
             // The supervisor is gone, and the kernel is about to end this namespace too.
             _exit(0)
         }
-        if byte == Order.startSlurmd { wantsSlurmd = true }
+        if byte == Order.startDaemon { hasController = true }
         if byte == Order.countIdleNodes { isCounting = true }
     }
 
@@ -183,17 +187,24 @@ struct NodeInit {
                 case .munged: MungeSocket.accepts
                 case .slurmctld: ListeningPorts.contains(SlurmConfiguration.controllerPort)
                 case .slurmd: ListeningPorts.contains(SlurmConfiguration.nodePort)
+                case .qmaster: ListeningPorts.contains(GridEngineConfiguration.controllerPort)
+                case .execd: ListeningPorts.contains(GridEngineConfiguration.nodePort)
                 }
             if !isReady { continue }
             services[i].isReady = true
             report(ClusterReport(.serviceReady, node: node.index, service: services[i].service))
-            if services[i].service == .munged && node.isController { try start(.slurmctld) }
         }
-        if wantsSlurmd && services.contains(where: { $0.service == .munged && $0.isReady }) {
-            wantsSlurmd = false
-            try start(.slurmd)
-        }
+        try startNext()
         if isCounting && counter == nil { try startCounting() }
+    }
+
+    /// The next daemon, once the ones before it are ready and what it asks for is there.
+    private mutating func startNext() throws(SyscallFailure) {
+        guard let next = pending.first, services.allSatisfy(\.isReady),
+            hasController || next != specification.scheduler.nodeDaemon
+        else { return }
+        pending.removeFirst()
+        try start(next)
     }
 
     private mutating func start(_ service: ClusterService) throws(SyscallFailure) {
@@ -202,33 +213,43 @@ struct NodeInit {
             case .munged: [service.program, "--foreground", "--force"]
             case .slurmctld: [service.program, "-D", "-i"]
             case .slurmd: [service.program, "-D", "-N", node.name]
+            case .qmaster: GridEngineConfiguration.masterCommand
+            case .execd: GridEngineConfiguration.nodeCommand
             }
         let states = state
         let path = "logs/\(node.name).\(service.name).log"
         let log = try step("create \(path)") { openat(states, path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o644) }
         defer { close(log) }
-        let pid = try spawn(arguments, output: log, errors: log)
+        let isGridEngine = specification.scheduler == .gridengine
+        let pid = try spawn(
+            arguments, output: log, errors: log, isGridEngine ? GridEngineConfiguration.daemonEnvironment : [])
         services.append(Running(service: service, pid: pid))
         writeStatus()
     }
 
     private mutating func startCounting() throws(SyscallFailure) {
         let pipe = try step("pipe2") { () throws(SyscallError) in try PipeEnds() }
-        let pid = try spawn(["/usr/bin/sinfo", "-h", "-t", "idle", "-o", "%D %N"], output: pipe.write, errors: 2)
+        let scheduler = specification.scheduler
+        let pid = try spawn(
+            scheduler.idleQuery, output: pipe.write, errors: 2,
+            scheduler == .gridengine ? GridEngineConfiguration.environment : [])
         close(pipe.write)
         counter = (pid, pipe.read)
     }
 
     /// Starts a program as the account, without capabilities, in a session of its own.
-    private func spawn(_ arguments: [String], output: Int32, errors: Int32) throws(SyscallFailure) -> pid_t {
+    private func spawn(
+        _ arguments: [String], output: Int32, errors: Int32, _ more: [String]
+    ) throws(SyscallFailure) -> pid_t {
         let home = specification.account.home
         let user = specification.account.user
-        let environment = [
-            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(home)", "USER=\(user)",
-            "LOGNAME=\(user)",
-            // One heap for all threads of a daemon: at this size the others only cost memory.
-            "MALLOC_ARENA_MAX=1",
-        ]
+        let environment =
+            [
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(home)", "USER=\(user)",
+                "LOGNAME=\(user)",
+                // One heap for all threads of a daemon: at this size the others only cost memory.
+                "MALLOC_ARENA_MAX=1",
+            ] + more
         let pid = try step("start \(arguments[0])") { linux_clone(0, nil) }
         if pid != 0 { return pid }
         _ = setsid()
@@ -258,16 +279,21 @@ struct NodeInit {
         }
     }
 
-    /// `4 n[1-4]` of sinfo(1). An answer without a number (slurmctld not ready) is no answer.
     private mutating func takeCount(from output: Int32) {
         defer { close(output) }
-        var buffer = [UInt8](repeating: 0, count: 512)
-        let n = read(output, &buffer, buffer.count)
-        if n <= 0 { return }
-        let words = String(decoding: buffer[..<n], as: UTF8.self).split { $0 == " " || $0 == "\n" }
-        guard words.count >= 2, let count = Int32(words[0]) else { return }
-        if Int(count) >= specification.nodeCount { isCounting = false }
-        report(ClusterReport(.nodesIdle, node: node.index, value: count, text: String(words[1])))
+        // Far below a pipe's capacity for the most nodes there can be: nobody waits for this reader.
+        var answer: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        while true {
+            let n = read(output, &buffer, buffer.count)
+            if n <= 0 { break }
+            answer += buffer[..<n]
+        }
+        guard let count = specification.scheduler.idleCount(answer: String(decoding: answer, as: UTF8.self)) else {
+            return
+        }
+        if count >= specification.nodeCount { isCounting = false }
+        report(ClusterReport(.nodesIdle, node: node.index, value: Int32(count)))
     }
 
     /// The node's line per service, read by `cluster status`.

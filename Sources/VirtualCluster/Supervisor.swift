@@ -40,7 +40,7 @@ struct Supervisor {
     private var nodes: [Node] = []
     private var nodeReports: Int32 = -1
     private var nodeReportsInput: Int32 = -1
-    private var readySlurmds = 0
+    private var readyDaemons = 0
     private var isCommitted = false
 
     init(
@@ -250,13 +250,13 @@ struct Supervisor {
                 continue
             }
             tell(report)
-            if report.kind == .serviceReady && report.service == .slurmctld {
-                // A slurmd that meets the closed port sleeps a second before it tries again.
-                for node in specification.nodes.dropFirst() { order(NodeInit.Order.startSlurmd, node.index) }
+            if report.kind == .serviceReady && report.service == specification.scheduler.controllerDaemon {
+                // A node's daemon that meets the closed port sleeps a second before it tries again.
+                for node in specification.nodes.dropFirst() { order(NodeInit.Order.startDaemon, node.index) }
             }
-            if report.kind == .serviceReady && report.service == .slurmd {
-                readySlurmds += 1
-                if readySlurmds == specification.nodeCount { order(NodeInit.Order.countIdleNodes, 0) }
+            if report.kind == .serviceReady && report.service == specification.scheduler.nodeDaemon {
+                readyDaemons += 1
+                if readyDaemons == specification.nodeCount { order(NodeInit.Order.countIdleNodes, 0) }
             }
         }
     }

@@ -85,8 +85,10 @@ struct Stand {
         }
         #expect(reached.sorted() == ["n1", "n2"])
         for command in commands {
-            #expect(command.words.joined(separator: " ").contains("/opt/t/trireme-agent --serve -"))
-            #expect(command.words.joined(separator: " ").contains("10.0.0.1:7000"))
+            // Quoted where a shell reads it.
+            let text = command.words.joined(separator: " ").filter { $0 != "'" }
+            #expect(text.contains("/opt/t/trireme-agent --serve - "))
+            #expect(text.hasSuffix(" 10.0.0.1:7000"))
         }
         // This machine's own agent is a plain child where each node has its command.
         if let here = commands.first(where: { $0.node == "n1" }) {
@@ -110,6 +112,10 @@ struct Stand {
     @Test func lsfAndOpenLavaHaveTheirOwnCommands() {
         #expect(words("lsf", ["LSB_DJOB_NUMPROC": "8"])[1] == ["blaunch", "n2", "agent", "1", "a:1"])
         #expect(words("openlava")[1] == ["lsrun", "-m", "n2", "agent", "1", "a:1"])
+    }
+
+    @Test func gridEnginesWordsAreReadByAShell() {
+        #expect(words("sge")[1] == ["qrsh", "-inherit", "n2", "exec 'agent' '1' 'a:1'"])
     }
 
     @Test func pbsChunksWithoutProcessesHaveTheirProcessors() throws {

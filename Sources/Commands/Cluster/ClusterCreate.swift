@@ -5,19 +5,22 @@ import LinuxSystem
 import SiteConfiguration
 import VirtualCluster
 
+extension ClusterScheduler: ExpressibleByArgument {}
+
 /// `trireme cluster create`
 struct ClusterCreate: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "create", abstract: "Start a cluster: a controller 'ctl' and nodes n1 to nN.")
 
     @Argument(help: "The cluster's name.") var name: String
+    @Option(help: "slurm or gridengine.") var scheduler: ClusterScheduler = .slurm
     @Option(help: "Compute nodes.") var nodes: Int = 2
-    @Option(help: "Cores each node declares to Slurm (default: this machine's).") var cpus: Int?
+    @Option(help: "Cores each node declares (default: this machine's).") var cpus: Int?
     @Option(
         name: .customLong("mem"),
         help: "Memory each node declares, as 2G or 512M (default: its share of this machine's).")
     var memory: String?
-    @Option(help: "The node image.") var image: String = "trireme-node"
+    @Option(help: "The node image (default: trireme-node, or trireme-node-gridengine).") var image: String?
     @Option(help: ArgumentHelp("An unpacked root file system instead of an image.", visibility: .hidden))
     var rootfs: String?
     @Option(name: [.customLong("bind"), .customShort("B")], help: "A host directory to show in every node: SRC[:DST].")
@@ -32,7 +35,8 @@ struct ClusterCreate: ParsableCommand {
         let started = ContinuousClock.now
         let planner = ClusterPlanner(locations: .current())
         var specification = try planner.specification(
-            name: name, nodes: nodes, cpus: cpus, memory: memory, image: image, rootfs: rootfs, binds: binds)
+            name: name, scheduler: scheduler, nodes: nodes, cpus: cpus, memory: memory,
+            image: image ?? scheduler.image, rootfs: rootfs, binds: binds)
         specification.slurmSettings = slurmSettings
         specification.timeoutSeconds = timeout
         let isQuiet = quiet
@@ -56,6 +60,7 @@ struct ClusterCreate: ParsableCommand {
         let hundredths = elapsed.components.seconds * 100 + elapsed.components.attoseconds / 10_000_000_000_000_000
         let seconds = "\(hundredths / 100).\(hundredths % 100 < 10 ? "0" : "")\(hundredths % 100)"
         Output.standard.line("Cluster '\(record.name)' is ready after \(seconds) s. Next:", to: .progress)
-        Output.standard.line("  trireme cluster exec \(record.name) -- srun -N \(nodes) hostname", to: .progress)
+        Output.standard.line(
+            "  trireme cluster exec \(record.name) -- \(scheduler.firstCommand(nodes: nodes))", to: .progress)
     }
 }

@@ -14,7 +14,8 @@ struct ClusterPlanner {
     var locations: Locations
 
     func specification(
-        name: String, nodes: Int, cpus: Int?, memory: String?, image: String, rootfs: String?, binds: [String]
+        name: String, scheduler: ClusterScheduler, nodes: Int, cpus: Int?, memory: String?, image: String,
+        rootfs: String?, binds: [String]
     ) throws(Diagnostic) -> ClusterSpecification {
         try checkName(name)
         guard (1...ClusterSpecification.maximumNodeCount).contains(nodes) else {
@@ -25,11 +26,12 @@ struct ClusterPlanner {
         let (directory, layers) = if let rootfs { try rootLayers(rootfs) } else { try imageLayers(image) }
         let mebibytes = if let memory { try Self.mebibytes(memory) } else { max(64, Self.hostMemoryMiB / nodes) }
         let programs = try programDirectory()
-        let specification = ClusterSpecification(
+        var specification = ClusterSpecification(
             name: name, nodeCount: nodes, cpusPerNode: cores,
             memoryPerNodeMiB: mebibytes,
             image: rootfs ?? image, layersDirectory: directory, layers: layers,
             binds: try allBinds(binds, programs: programs), programDirectory: programs, account: account())
+        specification.scheduler = scheduler
         try checkImage(specification)
         return specification
     }
@@ -99,7 +101,7 @@ struct ClusterPlanner {
         } catch {
             var error = error
             if error.code == DiagnosticCode("image-not-found") {
-                error.remedies.append("Recipes/node makes the image of a cluster's nodes")
+                error.remedies.append("Recipes/node and Recipes/node-gridengine make the images of clusters' nodes")
             }
             throw error
         }
@@ -107,12 +109,16 @@ struct ClusterPlanner {
 
     private func checkImage(_ specification: ClusterSpecification) throws(Diagnostic) {
         let layers = ImageLayers(specification)
-        let wanted = ClusterService.allCases.map(\.program) + ["/usr/bin/sinfo", "/usr/bin/srun"]
-        for program in wanted where !layers.contains(String(program.dropFirst())) {
+        let scheduler = specification.scheduler
+        for program in scheduler.programs where !layers.contains(String(program.dropFirst())) {
             throw Diagnostic(
                 .nodeImageUnfit, "image '\(specification.image)'",
                 reasons: ["is no node image", "it has no \(program)"],
-                remedies: ["a node needs Slurm and munge: see Recipes/node"])
+                remedies: [
+                    scheduler == .slurm
+                        ? "a node needs Slurm and munge: see Recipes/node"
+                        : "a node needs Grid Engine: see Recipes/node-gridengine"
+                ])
         }
     }
 

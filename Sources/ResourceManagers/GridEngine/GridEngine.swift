@@ -5,7 +5,8 @@ import JobModel
 ///
 /// A parallel environment describes itself in the file PE_HOSTFILE, a line `HOST SLOTS QUEUE PROCESSORS`
 /// per host and queue (sge_pe(5)). `qrsh -inherit HOST COMMAND` starts a task of the job there; it needs
-/// a parallel environment with `control_slaves TRUE`, and carries standard input.
+/// a parallel environment with `control_slaves TRUE`, and carries standard input. The words after HOST are
+/// joined and read by a shell there, as ssh has it (8.1.9: `qrsh -inherit HOST sh -c 'exit 7'` ends with 0).
 package enum GridEngine: ResourceManager {
     package static let name = "sge"
 
@@ -49,6 +50,6 @@ package enum GridEngine: ResourceManager {
 
     /// `-V` would put the whole environment on a command line everybody can read; the agents need none of it.
     package static func fanOut(_ agent: AgentStart, in surroundings: Surroundings) -> [FanOutCommand] {
-        agent.eachNode({ ["qrsh", "-inherit", $0] }, secret: .input)
+        agent.eachNode(through: { ["qrsh", "-inherit", $0] }, secret: .input)
     }
 }

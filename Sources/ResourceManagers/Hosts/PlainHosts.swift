@@ -62,14 +62,12 @@ package enum PlainHosts: ResourceManager {
             if agent.isHere(node) || node == "localhost" {
                 return FanOutCommand(words: agent.words(for: index), node: node, secret: .environment)
             }
-            let command = agent.words(for: index).map(quoted).joined(separator: " ")
             return FanOutCommand(
-                words: ["ssh", "-x", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", node, "exec " + command],
+                words: [
+                    "ssh", "-x", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", node,
+                    agent.shellText(for: index),
+                ],
                 node: node, secret: .input)
         }
-    }
-
-    private static func quoted(_ word: String) -> String {
-        "'" + word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
     }
 }
