@@ -100,6 +100,9 @@ package struct JobStateMachine: Sendable {
     /// A rank died by TERM or KILL that we did not send; the launcher's own code may say more (MPI_Abort).
     private var suspect: (rank: Int, status: ExitStatus, until: Int)?
 
+    /// A node that was lost before the job began. The command that starts the agents takes the others down when
+    /// one of them fails, and what it says of that is the cause.
+    private var lostEarly: (node: Int, how: String, until: Int)?
     /// The first rank that ended well while others ran, when, and whether that was mentioned.
     private var early: (rank: Int, at: Int, isSaid: Bool)?
 
@@ -157,7 +160,9 @@ package struct JobStateMachine: Sendable {
             guard phase == .joining, joined.insert(node).inserted, joined.count == nodeCount else { return [] }
             return [.prepare]
         case .agentReady(let node):
-            guard phase == .joining, ready.insert(node).inserted, ready.count == nodeCount else { return [] }
+            guard phase == .joining, ready.insert(node).inserted, ready.count == nodeCount, lostEarly == nil else {
+                return []
+            }
             phase = .running
             return [.begin]
         case .agentFailed(let node, let diagnostic):
@@ -169,12 +174,14 @@ package struct JobStateMachine: Sendable {
             if unkillable > 0 {
                 effects.append(.announce("\(unkillable) unkillable processes on \(nodeName(node))"))
             }
+            if code == nil, phase == .joining { return loseEarly(node, "was ended", now) + effects }
             // An agent that ends unasked was told to by the batch system.
             if code == nil { return end(ExitCode.ownFailure, effects + [.report(lost(node, "was ended"))], now) }
             return effects + finishIfEmpty()
         case .agentLost(let node):
             if phase == .ended || empty.contains(node) { return [] }
             empty.insert(node)
+            if code == nil, phase == .joining { return loseEarly(node, "lost its connection", now) }
             let report = Effect.report(lost(node, "lost its connection"))
             if code == nil { return end(ExitCode.ownFailure, [report], now) }
             guard launcherWord != nil else { return finishIfEmpty() }
@@ -187,6 +194,11 @@ package struct JobStateMachine: Sendable {
             return end(ExitCode.ownFailure, [.report(fanOutFailure(status, said))], now)
         default: return []
         }
+    }
+
+    private mutating func loseEarly(_ node: Int, _ how: String, _ now: Int) -> [Effect] {
+        if lostEarly == nil { lostEarly = (node, how, now + Self.reportsMilliseconds) }
+        return []
     }
 
     private func lost(_ node: Int, _ how: String) -> Diagnostic {
@@ -298,6 +310,9 @@ package struct JobStateMachine: Sendable {
         }
         switch phase {
         case .joining:
+            if let lostEarly, now >= lostEarly.until {
+                return end(ExitCode.ownFailure, [.report(lost(lostEarly.node, lostEarly.how))], now)
+            }
             guard now - startedAt >= setup.joinTimeoutMilliseconds else { return [] }
             let missing = missingNodes
             let diagnostic = Diagnostic(

@@ -104,6 +104,24 @@ private let failure = Diagnostic(DiagnosticCode("test"), "n2")
         #expect(finished(&machine) == [.announce("the MPI launcher exited 7 before any rank ran"), .finish(code: 7)])
     }
 
+    @Test func whatTheAgentsStarterSaysIsTheCauseOfANodeLostEarly() {
+        func lose() -> JobStateMachine {
+            var machine = machine(running: false)
+            _ = machine.handle(.agentJoined(node: 0), now: 1)
+            #expect(machine.handle(.agentEmpty(node: 0, unkillable: 0), now: 2).isEmpty)
+            return machine
+        }
+        func code(_ effects: [JobStateMachine.Effect]) -> String? {
+            guard case .report(let diagnostic)? = effects.first else { return nil }
+            return diagnostic.code.rawValue + " " + diagnostic.subject
+        }
+        var quoted = lose()
+        #expect(code(quoted.handle(.fanOutExited(.exited(125), said: "no"), now: 3)) == "agents-not-started n2")
+        var silent = lose()
+        #expect(silent.handle(.timePassed, now: 2001).isEmpty)
+        #expect(code(silent.handle(.timePassed, now: 2002)) == "node-lost n1")
+    }
+
     @Test func aLostNodeIsTheCauseThatTheLauncherSawFirst() {
         var machine = machine()
         #expect(machine.handle(.launcherExited(.exited(255)), now: 4) == [stop])

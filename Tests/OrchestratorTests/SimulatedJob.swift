@@ -199,7 +199,8 @@ struct SimulatedJob {
         switch event {
         case .rankExited(_, let status) where !status.isSuccess: deciding = status.code
         case .agentFailed: deciding = 125
-        case .agentLost(let node) where machine.phase != .ended && !nodes[node].hasEnded: deciding = 125
+        // Before the job has begun, whoever speaks first within two seconds decides.
+        case .agentLost(let node) where machine.phase == .running && !nodes[node].hasEnded: deciding = 125
         case .terminated(let signal): deciding = 128 + signal
         default: break
         }
