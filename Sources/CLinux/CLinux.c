@@ -158,7 +158,7 @@ int linux_add_seals(int fd, int seals) { return fcntl(fd, F_ADD_SEALS, seals); }
 int linux_syncfs(int fd) { return syncfs(fd); }
 
 int linux_renameat2(int from, const char *from_path, int to, const char *to_path, unsigned flags) {
-    return renameat2(from, from_path, to, to_path, flags);
+    return (int)syscall(SYS_renameat2, from, from_path, to, to_path, flags);
 }
 ssize_t linux_copy_file_range(int in, int64_t *in_offset, int out, int64_t *out_offset, size_t bytes) {
     return copy_file_range(in, in_offset, out, out_offset, bytes, 0);

@@ -178,19 +178,19 @@ struct ContainerLimits {
 /// One line `NUMBER SOFT HARD` of the plan.
 private struct ResourceLimit {
     var number: UInt32
-    var soft: UInt
-    var hard: UInt
+    var soft: rlim_t
+    var hard: rlim_t
 
     init?(_ text: String) {
         let words = text.split(separator: " ")
-        guard words.count == 3, let number = UInt32(words[0]), let soft = UInt(words[1]), let hard = UInt(words[2])
+        guard words.count == 3, let number = UInt32(words[0]), let soft = rlim_t(words[1]), let hard = rlim_t(words[2])
         else { return nil }
         (self.number, self.soft, self.hard) = (number, soft, hard)
     }
 
     var resource: Int32 { Int32(number) }
     var option: String { "--ulimit " + (ResourceLimitName.name(of: number) ?? "\(number)") }
-    static func text(_ value: UInt) -> String { value == UInt.max ? "unlimited" : "\(value)" }
+    static func text(_ value: rlim_t) -> String { value == rlim_t.max ? "unlimited" : "\(value)" }
 }
 
 /// A copy that lives as long as the process.

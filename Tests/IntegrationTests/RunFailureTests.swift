@@ -183,8 +183,8 @@ import Testing
         for name in ["s20FoundationEssentials", "s10Foundation", "s8Dispatch0A14SourceProtocolP", runtime] {
             #expect(program.range(of: Data(name.utf8)) == nil, "\(name)")
         }
-        // A disk that reads ahead reads all of it before a cold start. Most is the C library's.
-        #expect(program.count < 1_400_000)
+        // A disk that reads ahead reads all of it before a cold start.
+        #expect(program.count < 700_000)
         // No interpreter (PT_INTERP): statically linked.
         #expect(program.range(of: Data("/ld-linux".utf8)) == nil)
         // It makes a user namespace, which the kernel refuses to a process with a second thread.

@@ -66,7 +66,7 @@ enum ImportRules {
             "Diagnostics",
             "ArgumentParser", "FoundationEssentials", "Synchronization",
         ],
-        "EmbeddedGlibc": ["CGlibc"],
+        "EmbeddedLibC": ["CLibC"],
         "trireme": ["ContainerLaunch", "LaunchPlan", "LinuxSystem", "CLinux"],
         "trireme-cli": ["Commands"],
         "trireme-agent": ["NodeAgent", "CLinux"],

@@ -1,4 +1,4 @@
-@_exported import CGlibc
+@_exported import CLibC
 
 // The module `Glibc` of the launcher, which is built as Embedded Swift (Scripts/build-launcher): the
 // toolchain has its own only for programs with Swift's runtime. It has the C library's declarations, and what
@@ -13,13 +13,13 @@ public var errno: Int32 {
 
 /// open(2)
 public func open(_ path: UnsafePointer<CChar>, _ flags: Int32, _ mode: mode_t = 0) -> Int32 {
-    glibc_openat(AT_FDCWD, path, flags, mode)
+    libc_openat(AT_FDCWD, path, flags, mode)
 }
 /// openat(2)
 public func openat(_ directory: Int32, _ path: UnsafePointer<CChar>, _ flags: Int32, _ mode: mode_t = 0) -> Int32 {
-    glibc_openat(directory, path, flags, mode)
+    libc_openat(directory, path, flags, mode)
 }
 /// fcntl(2)
 public func fcntl(_ descriptor: Int32, _ command: Int32, _ value: Int32 = 0) -> Int32 {
-    glibc_fcntl(descriptor, command, value)
+    libc_fcntl(descriptor, command, value)
 }
