@@ -85,9 +85,9 @@ final class ImageServer {
     /// never asked for marks of overlayfs.
     private func coverWithOverlay() throws(SyscallError) {
         let layers = "userxattr,lowerdir=\(ImageServer.place)/\(ImageServer.emptyName):\(ImageServer.fuse)"
-        // xino: files keep the image's inode numbers, and all are on one device. A kernel before 5.11 mounts
-        // no overlay in a user namespace: then the FUSE mount itself serves.
-        for options in [layers + ",xino=on", layers] {
+        // xino would put a mark into the highest bits of inode numbers, which programs of 32 bits and JavaScript
+        // cannot hold. A kernel before 5.11 mounts no overlay in a user namespace: then FUSE itself serves.
+        for options in [layers + ",xino=off", layers] {
             let flags = ImageServer.readOnly
             if linux_mount("trireme", ImageServer.place, "overlay", flags, options) == 0 { return }
         }
