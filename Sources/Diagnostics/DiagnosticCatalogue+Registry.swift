@@ -3,7 +3,8 @@ extension DiagnosticCatalogue {
     static let registry: [Entry] = [
         Entry(
             "registry-unreachable", "the registry does not answer, or the connection kept breaking",
-            "Check the name and the network; HTTPS_PROXY and NO_PROXY are honoured. What was transferred is not kept."),
+            "Check the name and the network; HTTPS_PROXY and NO_PROXY are honoured. What has arrived is kept for a week, and the next pull goes on from there."
+        ),
         Entry(
             "registry-protocol", "the answer is not one a registry gives (OCI distribution specification)",
             "A proxy's login page or a web server answers so; check host and port."),

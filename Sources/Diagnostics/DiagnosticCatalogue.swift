@@ -22,6 +22,7 @@ package enum DiagnosticCatalogue {
         files,
         hull,
         registry,
+        policy,
         limits,
         devices,
         singleFile,

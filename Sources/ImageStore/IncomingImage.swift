@@ -41,6 +41,8 @@ package struct IncomingLayer: Sendable {
     package var blobDigest: Digest?
     /// The blob is known to be the plain tar, so its digest is `diffID`.
     package var isPlain = false
+    /// What arrived of the blob before a failure is kept for the next load (`PartialBlobs`).
+    package var keepsPartial = false
     /// Starts reading the blob from its beginning. Called at most once, on a thread of the import,
     /// when the layer's turn comes, and never for a layer the store has. `read` of the stream may block;
     /// it is called from one thread. A stream that can resume does so inside, unseen.

@@ -27,13 +27,47 @@ package struct SigningKey: Sendable {
         self.key = .ed25519(key)
     }
 
-    func verifies(_ signature: Data, of payload: [UInt8]) -> Bool {
+    private func verifies(_ signature: Data, of payload: Data) -> Bool {
         switch key {
         case .p256(let key):
             guard let signature = try? P256.Signing.ECDSASignature(derRepresentation: signature) else { return false }
-            return key.isValidSignature(signature, for: Data(payload))
-        case .ed25519(let key): return key.isValidSignature(signature, for: Data(payload))
+            return key.isValidSignature(signature, for: payload)
+        case .ed25519(let key): return key.isValidSignature(signature, for: payload)
         }
+    }
+
+    /// Where a signature manifest's layer has the signature, in base64; its blob is the payload.
+    package static let annotation = "dev.cosignproject.cosign/signature"
+
+    /// What this key said of image `manifest` in `payload`; nil when it did not.
+    package func signature(
+        _ signature: String, over payload: [UInt8], of manifest: OCIModel.Digest
+    ) -> VerifiedSignature? {
+        // First the signature, then what it says: nothing unsigned is believed.
+        guard let bytes = Data(base64Encoded: signature), verifies(bytes, of: Data(payload)),
+            let said = try? JSONDecoder().decode(SimpleSigning.self, from: Data(payload)),
+            ["cosign container image signature", "atomic container signature"].contains(said.critical.type),
+            said.critical.image.digest == manifest
+        else { return nil }
+        return VerifiedSignature(reference: said.critical.identity?.reference)
+    }
+
+    /// Whether `signature` (its bytes, or their base64 as `cosign sign-blob` writes it) is this key's over all
+    /// of an open file. The file is mapped, not read into memory.
+    package func signed(file: borrowing OwnedDescriptor, _ signature: [UInt8]) throws(SyscallError) -> Bool {
+        var status = stat()
+        let raw = file.raw
+        try checked("fstat") { fstat(raw, &status) }
+        let count = Int(status.st_size)
+        guard count > 0 else { return false }
+        guard let start = mmap(nil, count, PROT_READ, MAP_PRIVATE, raw, 0), start != MAP_FAILED else {
+            throw SyscallError("mmap", "the file to verify")
+        }
+        defer { munmap(start, count) }
+        let content = Data(bytesNoCopy: start, count: count, deallocator: .none)
+        let text = String(decoding: signature, as: UTF8.self).filter { !$0.isWhitespace }
+        return verifies(Data(signature), of: content)
+            || Data(base64Encoded: text).map { verifies($0, of: content) } ?? false
     }
 }
 
@@ -79,18 +113,9 @@ extension ImageStore {
                 : try ArchiveContents(layout.raw, length: Int64(status.st_size))
             var found: [VerifiedSignature] = []
             for layer in try contents.signatureLayers(of: manifest) {
-                guard let text = layer.annotations?["dev.cosignproject.cosign/signature"],
-                    let signature = Data(base64Encoded: text)
-                else { continue }
+                guard let text = layer.annotations?[SigningKey.annotation] else { continue }
                 let payload = try contents.verified(layer, "signature payload")
-                // First the signature, then what it says: nothing unsigned is believed.
-                guard key.verifies(signature, of: payload),
-                    let said = try? JSONDecoder().decode(SimpleSigning.self, from: Data(payload)),
-                    said.critical.type == "cosign container image signature"
-                        || said.critical.type == "atomic container signature",
-                    said.critical.image.digest == manifest
-                else { continue }
-                found.append(VerifiedSignature(reference: said.critical.identity?.reference))
+                if let signature = key.signature(text, over: payload, of: manifest) { found.append(signature) }
             }
             return found
         } catch { throw refused(error, subject) }

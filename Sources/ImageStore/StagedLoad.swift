@@ -117,7 +117,7 @@ final class StagedLoad {
         let budget = ExtractionBudget(request.limits)
         let imports = jobs.enumerated().map { number, job in
             LayerImport(
-                layer: image.layers[job.index], blobPath: "\(directory)/blob-\(number)",
+                layer: image.layers[job.index], blobPath: blobPath(job, number),
                 directory: stagedLayer(image.layers[job.index].diffID),
                 lower: { () throws(ArchiveFault) in
                     try board.waitForLayers(below: number)
@@ -158,6 +158,13 @@ final class StagedLoad {
         return try collect(jobs, board, request)
     }
 
+    /// Where a layer's blob is written while it is read.
+    private func blobPath(_ job: Job, _ number: Int) -> String {
+        let layer = image.layers[job.index]
+        if layer.keepsPartial, let digest = layer.blobDigest { return Staging.arriving(digest, in: directory) }
+        return "\(directory)/blob-\(number)"
+    }
+
     /// Waits for its thread when it goes.
     private final class WorkerBox {
         private let worker: Worker
@@ -175,7 +182,7 @@ final class StagedLoad {
         }
         do throws(SyscallError) {
             for (number, layer) in imported.enumerated() {
-                try Files.rename("\(directory)/blob-\(number)", stagedBlob(layer.blob.digest))
+                try Files.rename(blobPath(jobs[number], number), stagedBlob(layer.blob.digest))
             }
         } catch { throw store.failure(error) }
         return imported

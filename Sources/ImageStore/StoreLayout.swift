@@ -19,6 +19,8 @@ package struct StoreLayout: Sendable {
     package var images: String { root + "/images" }
     package var layers: String { root + "/layers" }
     package var blobs: String { root + "/blobs/sha256" }
+    package var partials: String { root + "/partials" }
+    package func partial(_ digest: Digest) -> String { "\(partials)/\(digest.hex)" }
     package var temporary: String { root + "/tmp" }
     package var lock: String { root + "/lock" }
     package var index: String { root + "/index.json" }

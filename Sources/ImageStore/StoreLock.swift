@@ -36,6 +36,7 @@ package final class Staging {
     private let held: OwnedDescriptor
     private let parent: OwnedDescriptor
     private let name: String
+    private let layout: StoreLayout
     private var parts = 0
     private static let lockName = "lock"
 
@@ -43,6 +44,7 @@ package final class Staging {
     package init(_ layout: StoreLayout, holding lock: borrowing StoreLock) throws(SyscallError) {
         name = "\(getpid())-\(String(UInt64.random(in: .min ... .max), radix: 36))"
         path = layout.temporary + "/" + name
+        self.layout = layout
         parent = try OwnedDescriptor.open(layout.temporary, O_RDONLY | O_DIRECTORY)
         try checked("mkdir", path) { [path] in mkdir(path, 0o700) }
         held = try FileLock.open(path + "/" + Staging.lockName, waits: false)
@@ -56,7 +58,10 @@ package final class Staging {
         return part
     }
 
-    deinit { try? DirectoryTree.remove(Array(name.utf8), in: parent.raw) }
+    deinit {
+        Staging.keepPartials(of: path, in: layout)
+        try? DirectoryTree.remove(Array(name.utf8), in: parent.raw)
+    }
 
     /// The directories of commands that have died, by name.
     ///
@@ -73,6 +78,9 @@ package final class Staging {
     /// Removes directories beside this one.
     func remove(_ names: [String], holding lock: borrowing StoreLock) {
         // Its owner may be removing it just now; what cannot be removed is the next command's.
-        for name in names { try? DirectoryTree.remove(Array(name.utf8), in: parent.raw) }
+        for name in names {
+            Staging.keepPartials(of: layout.temporary + "/" + name, in: layout)
+            try? DirectoryTree.remove(Array(name.utf8), in: parent.raw)
+        }
     }
 }

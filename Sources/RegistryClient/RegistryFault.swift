@@ -42,5 +42,8 @@ extension DiagnosticCode {
     static let contentMismatch = DiagnosticCode("content-mismatch")
     static let notAnImage = DiagnosticCode("not-an-image")
     static let credentials = DiagnosticCode("credentials")
+    static let registryBlocked = DiagnosticCode("registry-blocked")
+    static let policyInvalid = DiagnosticCode("policy-invalid")
+    static let imageUnsigned = DiagnosticCode("image-unsigned")
     static let registryServe = DiagnosticCode("registry-serve")
 }

@@ -1,3 +1,4 @@
+import Diagnostics
 import LinuxSystem
 
 /// How registries are spoken to, from the environment and the command line.
@@ -19,12 +20,17 @@ package struct RegistrySettings: Sendable {
     /// The longest `Retry-After` that is waited for, seconds.
     package var longestWait: Double = 120
     package var proxies: ProxyRules
+    /// Between the nodes of a job: no policy is asked.
+    package var isWithinJob = false
+    /// Policies beside the site's own.
+    package var policies: [String]
     /// docker's `config.json`.
     package var credentialFile: String
 
     package init(environment: (String) -> String?, home: String) {
         func value(_ name: String) -> String? { environment(name).flatMap { $0.isEmpty ? nil : $0 } }
         proxies = ProxyRules(environment: environment)
+        policies = (value("TRIREME_POLICY") ?? "").split(separator: ":").map(String.init)
         credentialFile = (value("DOCKER_CONFIG") ?? home + "/.docker") + "/config.json"
         certificateDirectories = [
             home + "/.config/containers/certs.d", "/etc/docker/certs.d", "/etc/containers/certs.d",
@@ -37,6 +43,14 @@ package struct RegistrySettings: Sendable {
             guard let equals = rule.firstIndex(of: "=") else { continue }
             mirrors[String(rule[..<equals])] = rule[rule.index(after: equals)...].split(separator: ",").map(String.init)
         }
+    }
+}
+
+extension RegistrySettings {
+    /// The site's policy and the user's.
+    func policy() throws(Diagnostic) -> RegistryPolicy {
+        if isWithinJob { return RegistryPolicy() }
+        return try RegistryPolicy(optional: "/etc/trireme/policy.json", named: policies)
     }
 }
 

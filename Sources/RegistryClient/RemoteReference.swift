@@ -47,6 +47,9 @@ package struct RemoteReference: Hashable, Sendable, CustomStringConvertible {
     /// What goes into `/v2/<name>/manifests/<…>`: the digest decides where both are given.
     package var manifestName: String { digest?.description ?? tag ?? "latest" }
 
+    /// Host and repository, without tag and digest.
+    package var name: String { "\(host)/\(repository)" }
+
     package var description: String {
         "\(host)/\(repository)" + (tag.map { ":" + $0 } ?? "") + (digest.map { "@\($0)" } ?? "")
     }

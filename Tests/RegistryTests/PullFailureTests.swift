@@ -215,9 +215,10 @@ import Testing
     @Test func killedInTheMiddle() throws {
         let image = try TestImage.make()
         let stalls = Mutex(true)
+        let half = image.layers[0].bytes.count / 2
         let server = try SocketServer { request, _ in
             var reply = image.reply(request)
-            if request.path == image.blobPath(0), stalls.withLock({ $0 }) { reply.stallAfter = reply.body.count / 2 }
+            if request.path == image.blobPath(0), stalls.withLock({ $0 }) { reply.stallAfter = half }
             return reply
         }
         defer { server.stop() }
@@ -231,14 +232,61 @@ import Testing
         process.standardError = FileHandle.nullDevice
         try process.run()
         let deadline = Date.now + 60
-        while server.count("GET", image.blobPath(0)) == 0, Date.now < deadline { usleep(20_000) }
-        usleep(200_000)
+        func arrived() throws -> Int {
+            let list = try runProgram(["sh", "-c", "cat \(sandbox.store)/tmp/*/*/arriving-* 2>/dev/null | wc -c"])
+            return Int(list.outputText.trimmingCharacters(in: .whitespacesAndNewlines)) ?? 0
+        }
+        while try arrived() < half, Date.now < deadline { usleep(20_000) }
         kill(process.processIdentifier, SIGKILL)
         process.waitUntilExit()
         #expect(try sandbox.images() == [])
         stalls.withLock { $0 = false }
         let again = try sandbox.trireme("pull", "127.0.0.1:\(server.port)/x")
         #expect(again.status == 0, "\(again.errorText)")
-        #expect(try FileManager.default.contentsOfDirectory(atPath: sandbox.store + "/tmp") == [])
+        // What had arrived is not asked for again, and is not kept once it is whole.
+        let asked = server.requests.filter { $0.path == image.blobPath(0) }
+        #expect(asked.map { $0.headers["range"] } == [nil, "bytes=\(half)-"])
+        for place in ["tmp", "partials"] {
+            #expect(try FileManager.default.contentsOfDirectory(atPath: sandbox.store + "/" + place) == [])
+        }
+    }
+
+    /// A pull that was given up is continued by the next; what was kept and is wrong is fetched again.
+    @Test(arguments: [false, true])
+    func givenUpAndContinued(_ isDamaged: Bool) throws {
+        let image = try TestImage.make()
+        let path = image.blobPath(0)
+        let size = image.layers[0].bytes.count
+        let isBroken = Mutex(true)
+        let server = try SocketServer { request, _ in
+            var reply = image.reply(request)
+            if request.path == path, isBroken.withLock({ $0 }) {
+                reply.resetAfter = request.headers["range"] == nil ? size * 6 / 10 : 0
+            }
+            return reply
+        }
+        defer { server.stop() }
+        let sandbox = try Sandbox()
+        let name = "127.0.0.1:\(server.port)/x"
+        let failed = try sandbox.trireme("pull", name)
+        #expect(failed.status == 125 && failed.errorText.contains("[registry-unreachable]"), "\(failed.errorText)")
+        let kept = "\(sandbox.store)/partials/\(image.layers[0].digest.dropFirst(7))"
+        let bytes = try #require(FileManager.default.contents(atPath: kept)).count
+        #expect(bytes > size / 2 && bytes < size)
+        if isDamaged {
+            try runProgram(["sh", "-c", "printf X | dd of=\(kept) bs=1 seek=1000 conv=notrunc status=none"])
+        }
+        isBroken.withLock { $0 = false }
+        let before = server.requests.count
+        let again = try sandbox.trireme("pull", name)
+        #expect(again.status == 0, "\(again.errorText)")
+        let asked = server.requests[before...].filter { $0.path == path }.map { $0.headers["range"] }
+        #expect(asked == (isDamaged ? ["bytes=\(bytes)-", nil] : ["bytes=\(bytes)-"]))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: sandbox.store + "/partials") == [])
+        // Of what nobody comes back for, a week is enough.
+        try Data(count: 100_000).write(to: URL(fileURLWithPath: kept))
+        try runProgram(["touch", "-d", "8 days ago", kept])
+        #expect(try sandbox.trireme("pull", "-q", name).status == 0)
+        #expect(!FileManager.default.fileExists(atPath: kept))
     }
 }

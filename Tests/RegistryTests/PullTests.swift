@@ -35,10 +35,12 @@ import Testing
         let sandbox = try Sandbox()
         let name = "127.0.0.1:\(server.port)/x:1"
         let other = "127.0.0.1:\(server.port)/x:2"
+        // Two nodes' ranks, where there is time for them.
+        let count = ProcessInfo.processInfo.environment["TRIREME_TEST_FULL"] == nil ? 12 : 128
         let runs = try sandbox.together(
-            Array(repeating: (["pull", "-q", name], [:]), count: 12) + [(["pull", "-q", other], [:])])
+            Array(repeating: (["pull", "-q", name], [:]), count: count) + [(["pull", "-q", other], [:])])
         for run in runs { #expect(run.status == 0, "\(run.errorText)") }
-        #expect(runs.filter { $0.lines == [name] }.count == 12)
+        #expect(runs.filter { $0.lines == [name] }.count == count)
         for index in 0..<3 { #expect(server.count("GET", image.blobPath(index)) == 1) }
         #expect(try sandbox.images().sorted() == [name, other])
     }

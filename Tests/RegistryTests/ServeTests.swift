@@ -175,6 +175,91 @@ import Testing
         #expect(late.status == 0, "\(late.errorText)")
     }
 
+    /// A push that nobody goes on with does not stay for ever; one of today survives a restart.
+    @Test func unfinishedUploads() throws {
+        let sandbox = try Sandbox()
+        func start(_ registry: ServedRegistry) throws -> String {
+            let location = try #require(try registry.send("POST", "/v2/a/blobs/uploads/").headers["location"])
+            #expect(try registry.send("PATCH", location, body: [1, 2, 3]).status == 202)
+            return location
+        }
+        let first = try ServedRegistry(sandbox)
+        let (old, fresh) = (try start(first), try start(first))
+        let uploads = sandbox.store + "/registry/uploads/"
+        try runProgram(["touch", "-d", "2 days ago", uploads + (old.split(separator: "/").last ?? "")])
+        _ = try start(first)
+        #expect(try first.send("GET", old).status == 404)
+        let second = try ServedRegistry(sandbox)
+        let state = try second.send("GET", fresh)
+        #expect(state.status == 204 && state.headers["range"] == "0-2")
+        let blob = TestImage.Blob([1, 2, 3, 4])
+        #expect(try second.send("PUT", "\(fresh)?digest=\(blob.digest)", body: [4]).status == 201)
+        #expect(try second.send("GET", "/v2/a/blobs/\(blob.digest)").body == blob.bytes)
+    }
+
+    /// What had come from upstream when it broke off is not asked for again.
+    @Test func continuesFromUpstream() throws {
+        let image = try TestImage.make()
+        let path = image.blobPath(0, name: "library/x")
+        let (size, isBroken) = (image.layers[0].bytes.count, Flag())
+        let upstream = try SocketServer { request, _ in
+            var reply = image.reply(request, name: "library/x")
+            if request.path == path, request.method == "GET", !isBroken.isSet {
+                reply.resetAfter = request.headers["range"] == nil ? size * 6 / 10 : 0
+            }
+            return reply
+        }
+        defer { upstream.stop() }
+        let sandbox = try Sandbox()
+        let client = try Sandbox()
+        let words = ["--upstream", "http://127.0.0.1:\(upstream.port)"]
+        let registry = try ServedRegistry(sandbox, words[0], words[1])
+        let failed = try client.trireme(
+            "pull", "-q", "\(registry.host)/library/x:1", with: ["TRIREME_REGISTRY_ATTEMPTS": "1"])
+        #expect(failed.status == 125)
+        isBroken.set()
+        let later = try client.trireme("pull", "-q", "\(registry.host)/library/x:1")
+        #expect(later.status == 0, "\(later.errorText)")
+        let asked = upstream.requests.filter { $0.path == path && $0.method == "GET" }
+        #expect(asked.filter { $0.headers["range"] == nil }.count == 1, "\(asked.map { $0.headers["range"] ?? "all" })")
+    }
+
+    private static let hasPodman = (try? runProgram(["podman", "--version"]))?.status == 0
+
+    /// podman pulls what trireme has, and what it pushes can be run and pulled again, with the same digest.
+    @Test(.enabled(if: hasPodman, "podman is missing"))
+    func podmanAsClient() throws {
+        let sandbox = try Sandbox()
+        let registry = try ServedRegistry(sandbox)
+        let directory = sandbox.directory.path
+        // Storage of its own, without kernel help: what is tested is the transfer.
+        func podman(_ words: String...) throws -> ProgramRun {
+            try runProgram(
+                [
+                    "podman", "--root", directory + "/podman", "--runroot", directory + "/run", "--storage-driver",
+                    "vfs",
+                    "--cgroup-manager", "cgroupfs", "--events-backend", "none",
+                ] + words, environment: ["HOME": directory, "XDG_RUNTIME_DIR": directory, "TMPDIR": directory])
+        }
+        defer { _ = try? runProgram(["podman", "unshare", "rm", "-rf", directory + "/podman"]) }
+        let image = try TestImage.make()
+        let source = try SocketServer { request, _ in image.reply(request) }
+        defer { source.stop() }
+        let first = "127.0.0.1:\(source.port)/x:1"
+        #expect(try sandbox.trireme("pull", "-q", first).status == 0)
+        #expect(try sandbox.trireme("image", "tag", first, "team/app:1").status == 0)
+        let pulled = try podman("pull", "-q", "--tls-verify=false", "\(registry.host)/team/app:1")
+        #expect(pulled.status == 0, "\(pulled.errorText)")
+        let digest = try podman("image", "inspect", "--format", "{{.Digest}}", "\(registry.host)/team/app:1")
+        #expect(digest.lines == [image.manifest.digest], "\(digest.errorText)")
+        let pushed = try podman(
+            "push", "-q", "--tls-verify=false", "\(registry.host)/team/app:1", "\(registry.host)/team/back:2")
+        #expect(pushed.status == 0, "\(pushed.errorText)")
+        #expect(try sandbox.images().contains("team/back:2"))
+        let again = try Sandbox().trireme("pull", "-q", "\(registry.host)/team/back:2")
+        #expect(again.status == 0, "\(again.errorText)")
+    }
+
     @Test func stockClients() throws {
         let sandbox = try Sandbox()
         let registry = try ServedRegistry(sandbox)

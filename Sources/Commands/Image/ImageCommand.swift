@@ -11,7 +11,7 @@ package struct ImageCommand: ParsableCommand {
             ImagePullCommand.self, ImagePushCommand.self, ImageLoad.self, ImageSave.self, ImageImport.self,
             ImageList.self, ImageInspect.self, ImageHistory.self,
             ImageTag.self, ImageRemove.self, ImagePrune.self, ImagePin.self, ImageUsage.self, ImageVerify.self,
-            ImageLint.self,
+            ImageLint.self, ImageCheck.self, ImageSync.self, ImageSpread.self, ImageReceive.self,
             ImageConvert.self,
         ])
     package init() {}

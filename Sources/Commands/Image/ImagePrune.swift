@@ -32,7 +32,12 @@ package struct ImagePrune: ParsableCommand {
         let going = try chosen(uses, store)
         let names = Set(going.map(\.image.record.manifest.digest))
         let after = store.totalBytes(uses.filter { !names.contains($0.image.record.manifest.digest) })
-        if !dryRun { try store.remove(going) }
+        var reclaimed = before - after
+        if !dryRun {
+            try store.remove(going)
+            // Downloads that broke off and could be continued.
+            reclaimed += store.prunePartials(olderThan: 0)
+        }
         for use in going {
             let id = use.image.record.configuration
             Output.standard.line(
@@ -40,7 +45,7 @@ package struct ImagePrune: ParsableCommand {
         }
         if !quiet {
             Output.standard.line(
-                "\(dryRun ? "Would reclaim" : "Reclaimed"): \(ByteCount.text(before - after))", to: .progress)
+                "\(dryRun ? "Would reclaim" : "Reclaimed"): \(ByteCount.text(reclaimed))", to: .progress)
         }
     }
 

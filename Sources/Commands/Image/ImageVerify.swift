@@ -14,7 +14,11 @@ package struct ImageVerify: ParsableCommand {
     var repair = false
     @Option(help: "table, json or jsonl.") var format = RowFormat.table(nil)
     @Option(help: "Instead: is the image signed with this public key (cosign's, or Ed25519, in PEM)?") var key: String?
-    @Option(help: "With --key: the OCI layout, a directory or an archive, that holds the signatures.")
+    @Option(
+        help: """
+            With --key: the OCI layout, a directory or an archive, that holds the signatures, or docker://HOST/NAME; \
+            the registry in the image's name when left out.
+            """)
     var signatures: String?
     @Flag(name: .shortAndLong, help: "Print only what is damaged.") var quiet = false
     @Argument(help: "Names of images; all of the store when none is given.") var names: [String] = []

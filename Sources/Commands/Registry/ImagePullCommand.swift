@@ -13,11 +13,17 @@ package struct ImagePullCommand: ParsableCommand {
         commandName: "pull", abstract: "Pull an image from a registry.",
         discussion: """
             NAME is what docker takes: 'debian', 'user/app:1.2', 'ghcr.io/org/app@sha256:…'; a name without a host \
-            is Docker Hub's. Logins are docker's own ('trireme login').
+            is Docker Hub's. Logins are docker's own ('trireme login'). 'oras://HOST/NAME:TAG' and \
+            'https://HOST/FILE#sha256=DIGEST' bring a file: a single-file image is written to the current \
+            directory, an archive goes into the store.
             """)
 
     @Argument(help: "[HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST]") var name: String
     @Option(help: "The platform to take where several are offered, as linux/amd64.") var platform: String?
+    @Option(name: .shortAndLong, help: "Of oras:// and https://: write the file here.") var output: String?
+    @Option(help: "Of https://: the file must be signed with this public key (PEM).") var key: String?
+    @Option(help: "Of https://: where the signature is; the address with .sig behind it when left out.")
+    var signature: String?
     @OptionGroup var connection: ConnectionOptions
     @OptionGroup var progress: ProgressOptions
     @Flag(help: .hidden) var onlyName = false
@@ -25,6 +31,17 @@ package struct ImagePullCommand: ParsableCommand {
     package init() {}
 
     package func run() throws {
+        if let source = FileSource(name) {
+            return try FilePullCommand(
+                typed: name, source: source, output: output, key: key, signature: signature,
+                settings: connection.settings, isQuiet: progress.quiet
+            ).run()
+        }
+        for (option, value) in [("--output", output), ("--key", key), ("--signature", signature)] where value != nil {
+            throw Diagnostic(
+                DiagnosticCode("usage"), option, reasons: ["it goes with oras:// and https:// alone"],
+                remedies: ["trireme image save -o FILE NAME", "trireme image verify --key KEY NAME"])
+        }
         let wanted = try ImageLoad.platform(platform)
         guard Platform.current.accepts(wanted) else {
             throw Diagnostic(

@@ -28,14 +28,31 @@ struct RegistryContent: Sendable {
         root + "/repositories/" + name.split(separator: "/").joined(separator: "%2F")
     }
 
-    /// Makes the directories, and removes what earlier servers left half done.
+    /// Makes the directories, and removes what earlier servers left too long ago to be continued.
     func open() throws(SyscallError) {
         try Files.makeDirectories(root)
         for directory in [blobs, uploads, partial, root + "/repositories"] {
             try Files.makeDirectory(directory)
         }
-        for directory in [uploads, partial] {
-            for name in try Files.names(in: directory) { unlink(directory + "/" + name) }
+        // Blobs half arrived from upstream are continued; half written small files are not.
+        for name in try Files.names(in: partial) where Digest(hex: name) == nil { unlink(partial + "/" + name) }
+        prune()
+    }
+
+    private enum Limit {
+        /// Without a byte more, a push was given up, and a blob from upstream is not wanted any more.
+        static let uploadSeconds = 86400
+        static let partialSeconds = 7 * 86400
+    }
+
+    /// Removes uploads and partial blobs that nobody has continued for long.
+    func prune() {
+        for (directory, seconds) in [(uploads, Limit.uploadSeconds), (partial, Limit.partialSeconds)] {
+            for name in (try? Files.names(in: directory)) ?? [] {
+                var status = stat()
+                let path = directory + "/" + name
+                if lstat(path, &status) == 0, time(nil) - status.st_mtim.tv_sec > seconds { unlink(path) }
+            }
         }
     }
 
@@ -76,7 +93,8 @@ struct RegistryContent: Sendable {
             let images = (try? store.images()) ?? []
             return images.first { image in
                 image.record.manifest.digest == digest
-                    && names.contains { ImageReference(image.name)?.repository == $0 }
+                    && (name == RegistryServer.byDigest
+                        || names.contains { ImageReference(image.name)?.repository == $0 })
             }
         }
         for spelling in spellings(name) {

@@ -80,6 +80,7 @@ extension RegistryHandler {
         if let mount = query["mount"].flatMap({ Digest($0) }), content.blob(mount) != nil {
             return created(name, mount)
         }
+        content.prune()
         let id =
             String(UInt64.random(in: .min ... .max), radix: 36) + String(UInt64.random(in: .min ... .max), radix: 36)
         _ = try OwnedDescriptor.open(content.uploads + "/" + id, O_WRONLY | O_CREAT | O_EXCL, mode: 0o644)

@@ -11,6 +11,9 @@ import OCIModel
 /// Serves a store's images as a registry (distribution-spec v1.1), takes pushes, and reads through to
 /// an upstream registry what it does not have, each blob once.
 package struct RegistryServer: Sendable {
+    /// The repository in which every image of the store is found by its digest, whatever it is called.
+    package static let byDigest = "sha256"
+
     package struct Options: Sendable {
         /// `127.0.0.1:5000`, `[::1]:5000`; port 0 takes a free one.
         package var address = "127.0.0.1:5000"

@@ -98,14 +98,19 @@ final class ArrivingBlob: Sendable {
         self.descriptor = descriptor
         self.path = path
         size = descriptor.size
-        file = try OwnedDescriptor.open(path, O_RDWR | O_CREAT | O_TRUNC, mode: 0o644)
+        file = try OwnedDescriptor.open(path, O_RDWR | O_CREAT, mode: 0o644)
+        // What an earlier transfer left is not asked for again; the digest is taken over all of it.
+        let there = Files.size(path) ?? 0
+        if there > size { ftruncate(file.raw, 0) }
+        arrived.store(there > size ? 0 : there, ordering: .relaxed)
     }
 
     /// Receives all of it, and moves it to `finalPath` when its digest is right.
     fileprivate func fetch(from registry: Registry, to finalPath: String) async {
         let raw = file.raw
         do throws(RegistryFault) {
-            let transfer = BlobTransfer(blob: descriptor, registry: registry, what: "blob \(descriptor.digest)")
+            var transfer = BlobTransfer(descriptor, from: registry, what: "blob \(descriptor.digest)")
+            transfer.start = arrived.load(ordering: .relaxed)
             try await transfer.receive { buffer in
                 let at = self.arrived.load(ordering: .relaxed)
                 let isWritten = buffer.withUnsafeReadableBytes { bytes in
@@ -126,8 +131,8 @@ final class ArrivingBlob: Sendable {
             }
             rename(path, finalPath)
         } catch {
+            if error.code == .contentMismatch { unlink(path) }
             hasFailed.store(true, ordering: .releasing)
-            unlink(path)
         }
     }
 

@@ -1,6 +1,7 @@
 import AsyncHTTPClient
 import Glibc
 import ImageFormats
+import LinuxSystem
 import NIOCore
 import NIOHTTP1
 import OCIModel
@@ -13,18 +14,31 @@ final class BlobStream: ByteStream {
     private let queue: BlobQueue
     private let task: Task<Void, Never>
     private var current = ByteBuffer()
+    /// What an earlier transfer left, read before what arrives now; -1 when there is none or it is read.
+    private var kept: Int32 = -1
+    private var keptBytesLeft: Int64 = 0
 
     /// Starts receiving.
     ///
-    /// - Parameter failed: told why when the transfer is given up; the reader only learns that it was.
+    /// - Parameters:
+    ///   - partial: a file with the first bytes of the blob, which are not asked for again.
+    ///   - failed: told why when the transfer is given up; the reader only learns that it was.
     init(
-        _ blob: Descriptor, from registry: Registry, what: String, failed: @escaping @Sendable (RegistryFault) -> Void
+        _ blob: Descriptor, from registry: Registry, what: String, resuming partial: (path: String, bytes: Int64)?,
+        failed: @escaping @Sendable (RegistryFault) -> Void
     ) {
         let queue = BlobQueue()
         self.queue = queue
+        if let partial, let file = try? OwnedDescriptor.open(partial.path, O_RDONLY) {
+            kept = file.release()
+            keptBytesLeft = partial.bytes
+        }
+        var transfer = BlobTransfer(blob, from: registry, what: what)
+        transfer.start = keptBytesLeft
+        let ready = transfer
         task = Task {
             do throws(RegistryFault) {
-                try await BlobTransfer(blob: blob, registry: registry, what: what).receive { await queue.push($0) }
+                try await ready.receive { await queue.push($0) }
                 queue.finish(.finished)
             } catch {
                 failed(error)
@@ -37,9 +51,21 @@ final class BlobStream: ByteStream {
     deinit {
         task.cancel()
         queue.leave()
+        if kept >= 0 { close(kept) }
     }
 
     func read(into buffer: UnsafeMutableRawBufferPointer) throws(ArchiveFault) -> Int {
+        if kept >= 0 {
+            let wanted = min(buffer.count, Int(keptBytesLeft))
+            let n = Glibc.read(kept, buffer.baseAddress, wanted)
+            guard n > 0 || wanted == 0 else { throw ArchiveFault(SyscallError("read", "a partial download")) }
+            keptBytesLeft -= Int64(n)
+            if keptBytesLeft == 0 {
+                close(kept)
+                kept = -1
+            }
+            if n > 0 { return n }
+        }
         if current.readableBytes == 0 {
             guard let next = try queue.take() else { return 0 }
             current = next
@@ -140,18 +166,35 @@ private final class BlobQueue: @unchecked Sendable {
 
 /// One blob's way out of a registry, over as many connections as it takes.
 struct BlobTransfer: Sendable {
-    let blob: Descriptor
+    /// Where it is, and how many bytes it has.
+    let url: String
+    let size: Int64
     let registry: Registry
     /// How messages call it.
     let what: String
+    /// Bytes that are here already.
+    var start: Int64 = 0
+
+    init(_ blob: Descriptor, from registry: Registry, what: String) {
+        self.init(url: registry.url("blobs/\(blob.digest)"), size: blob.size, from: registry, what: what)
+    }
+
+    init(url: String, size: Int64, from registry: Registry, what: String) {
+        self.url = url
+        self.size = size
+        self.registry = registry
+        self.what = what
+    }
 
     /// Less than this between two failures is no progress, in bytes.
     private static let progressBytes: Int64 = 64 << 10
 
-    /// Receives all of `blob`; `deliver` takes the pieces in order and returns false to end it.
+    /// Receives all from `start` on; `deliver` takes the pieces in order and returns false to end it.
     func receive(deliver: @escaping @Sendable (ByteBuffer) async -> Bool) async throws(RegistryFault) {
         let reached = Progress()
-        var progressAt: Int64 = 0
+        reached.add(start)
+        if start == size { return }
+        var progressAt = start
         var backoff = Backoff(registry.settings)
         while true {
             do throws(RegistryFault) {
@@ -175,7 +218,7 @@ struct BlobTransfer: Sendable {
         _ reached: Progress, _ deliver: @escaping @Sendable (ByteBuffer) async -> Bool
     ) async throws(RegistryFault) {
         let start = reached.bytes
-        var request = RegistryRequest(url: registry.url("blobs/\(blob.digest)"))
+        var request = RegistryRequest(url: url)
         if start > 0 { request.headers.add(name: "Range", value: "bytes=\(start)-") }
         let response = try await registry.attempt(request, accepting: [200, 206], what: what)
         var skip: Int64 = 0
@@ -188,11 +231,10 @@ struct BlobTransfer: Sendable {
             skip = start
         }
         let first = start - skip
-        if let length = response.headers.first(name: "Content-Length").flatMap(Int64.init), first + length != blob.size
-        {
+        if let length = response.headers.first(name: "Content-Length").flatMap(Int64.init), first + length != size {
             throw RegistryFault(
                 .contentMismatch,
-                ["\(what): the registry offers \(first + length) bytes, the manifest says \(blob.size)"])
+                ["\(what): the registry offers \(first + length) bytes, the manifest says \(size)"])
         }
         let activity = Activity()
         let body = response.body
@@ -205,10 +247,10 @@ struct BlobTransfer: Sendable {
                     buffer.moveReaderIndex(forwardBy: Int(passed))
                     skip -= passed
                     let n = Int64(buffer.readableBytes)
-                    guard reached.bytes + n <= blob.size else {
+                    guard reached.bytes + n <= size else {
                         throw RegistryFault(
                             .contentMismatch,
-                            ["\(what): more bytes come than the \(blob.size) that the manifest says"])
+                            ["\(what): more bytes come than the \(size) that the manifest says"])
                     }
                     if n > 0 {
                         activity.pause()
@@ -221,9 +263,9 @@ struct BlobTransfer: Sendable {
         } catch let fault as RegistryFault { throw fault } catch {
             throw RegistryFault(transport: error, host: registry.endpoint.host)
         }
-        guard reached.bytes == blob.size else {
+        guard reached.bytes == size else {
             throw .transient(
-                .registryUnreachable, "\(what): the transfer ended after \(reached.bytes) of \(blob.size) bytes")
+                .registryUnreachable, "\(what): the transfer ended after \(reached.bytes) of \(size) bytes")
         }
     }
 

@@ -51,6 +51,9 @@ package struct ImagePull {
     /// - Throws: the fault of the registry itself when no mirror helped.
     package func run(preparer: some ImagePreparer) throws(Diagnostic) -> PulledImage {
         let subject = reference.description
+        let policy = try settings.policy()
+        do throws(RegistryFault) { try policy.admit(reference.name) } catch { throw error.diagnostic(subject) }
+        store.prunePartials(olderThan: Limit.partialSeconds)
         let lock: PullLock
         do throws(SyscallError) {
             let name = "name-" + Digest(sha256: Array("\(reference) \(platform)".utf8)).hex
@@ -75,7 +78,7 @@ package struct ImagePull {
                 let registry = Registry(
                     transport, mirror, scope: Scope.pull(reference.repository), repository: reference.repository,
                     credential: credential)
-                return finish(lock, try pull(from: registry, preparer))
+                return finish(lock, try pull(from: registry, policy, preparer))
             } catch  where ImagePull.otherHostMayHelp(error) { continue } catch { throw error.diagnostic(subject) }
         }
         do throws(RegistryFault) {
@@ -86,7 +89,7 @@ package struct ImagePull {
             let registry = Registry(
                 transport, endpoint, scope: Scope.pull(reference.repository), repository: reference.repository,
                 credential: try configuration.credential(for: reference.host))
-            return finish(lock, try pull(from: registry, preparer))
+            return finish(lock, try pull(from: registry, policy, preparer))
         } catch { throw error.diagnostic(subject) }
     }
 
@@ -98,20 +101,24 @@ package struct ImagePull {
     private static func otherHostMayHelp(_ fault: RegistryFault) -> Bool {
         let codes: [DiagnosticCode] = [
             .registryUnreachable, .registryBusy, .registryNotFound, .registryAuthentication, .registryProtocol,
-            .contentMismatch, .registryUntrusted, .registryRefused,
+            .contentMismatch, .registryUntrusted, .registryRefused, .imageUnsigned,
         ]
         return codes.contains(fault.code)
     }
 
     // MARK: One registry
 
-    private func pull(from registry: Registry, _ preparer: some ImagePreparer) throws(RegistryFault) -> PulledImage {
+    private func pull(
+        from registry: Registry, _ policy: RegistryPolicy, _ preparer: some ImagePreparer
+    ) throws(RegistryFault) -> PulledImage {
         let reference = reference
         let platform = platform
         let resolved = try blocking { () throws(RegistryFault) in
             try await registry.resolve(reference, for: platform)
         }
         report(.resolved(host: registry.endpoint.authority, digest: resolved.manifest.digest))
+        try ImagePull.demandSignatures(
+            policy, reference, of: [resolved.manifest.digest] + resolved.indexes, in: registry)
         // One puller per image, whatever it is called; then one per layer that images share.
         let locks: BlobLocks
         do throws(SyscallError) {
@@ -120,7 +127,42 @@ package struct ImagePull {
             for blob in store.blobsMissing(Set(resolved.layers.map(\.digest))) { try locks.take("blob-" + blob.hex) }
         } catch { throw RegistryFault(DiagnosticCode("store-unusable"), [error.sentence]) }
         defer { withExtendedLifetime(locks) {} }
-        return try load(resolved, registry, preparer)
+        let digests = resolved.layers.map(\.digest)
+        let isResuming = resolved.layers.contains { store.partial(of: $0.digest, upTo: $0.size) != nil }
+        do throws(RegistryFault) {
+            let pulled = try load(resolved, registry, preparer)
+            store.discardPartials(digests)
+            return pulled
+        } catch {
+            let isBroken = [
+                DiagnosticCode.registryUnreachable, .registryBusy, .registryAuthentication, .registryRefused,
+            ].contains(error.code)
+            if !isBroken { store.discardPartials(digests) }
+            // What was kept may have been what was wrong.
+            guard isResuming, error.code == .contentMismatch else { throw error }
+            return try load(resolved, registry, preparer)
+        }
+    }
+
+    /// Before anything of the image is fetched: whether those have signed it whom the policy names.
+    static func demandSignatures(
+        _ policy: RegistryPolicy, _ reference: RemoteReference, of digests: [Digest], in registry: Registry
+    ) throws(RegistryFault) {
+        for (path, keys) in policy.demands(reference.name) {
+            let signature = try blocking { () throws(RegistryFault) in
+                try await registry.signature(of: digests, by: keys)
+            }
+            guard signature == nil else { continue }
+            throw RegistryFault(
+                .imageUnsigned,
+                ["\(registry.endpoint.authority) has no signature of \(digests[0]) by a key of policy \(path)"],
+                remedies: ["cosign sign --key KEY \(reference.name)@\(digests[0])", "ask whoever releases it"])
+        }
+    }
+
+    private enum Limit {
+        /// What is kept of a download that nobody came back for.
+        static let partialSeconds = 7 * 86400
     }
 
     private func load(
@@ -143,12 +185,15 @@ package struct ImagePull {
         var layers: [IncomingLayer] = []
         for (number, (layer, diffID)) in zip(resolved.layers, diffIDs).enumerated() {
             let what = "layer \(number + 1) of \(diffIDs.count)"
-            layers.append(
-                IncomingLayer(
-                    name: layer.digest.description, length: layer.size, diffID: diffID, blobDigest: layer.digest
-                ) { () throws(ArchiveFault) in
-                    BlobStream(layer, from: registry, what: what) { failure.note($0) }
-                })
+            let store = store
+            var incoming = IncomingLayer(
+                name: layer.digest.description, length: layer.size, diffID: diffID, blobDigest: layer.digest
+            ) { () throws(ArchiveFault) in
+                let partial = store.partial(of: layer.digest, upTo: layer.size)
+                return BlobStream(layer, from: registry, what: what, resuming: partial) { failure.note($0) }
+            }
+            incoming.keepsPartial = true
+            layers.append(incoming)
         }
         let image = IncomingImage(
             names: reference.localName.map { [$0] } ?? [], manifest: (resolved.manifest.bytes, resolved.descriptor),

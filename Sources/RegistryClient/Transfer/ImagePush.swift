@@ -34,7 +34,9 @@ package struct ImagePush {
 
     /// - Returns: the digest under which the registry has the image.
     package func run() throws(Diagnostic) -> Digest {
+        let policy = try settings.policy()
         do throws(RegistryFault) {
+            try policy.admit(reference.name)
             let descriptor = image.record.manifest
             let path = store.layout.blob(descriptor.digest)
             guard let bytes = try? Files.read(path), Digest(sha256: bytes) == descriptor.digest,

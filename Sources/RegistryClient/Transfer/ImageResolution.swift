@@ -7,6 +7,8 @@ struct ResolvedImage: Sendable {
     var manifest: RemoteManifest
     var layers: [Descriptor]
     var configuration: Descriptor
+    /// The indexes that led to it.
+    var indexes: [Digest] = []
 }
 
 extension Registry {
@@ -17,8 +19,14 @@ extension Registry {
     /// - Throws: `wrong-architecture`, with what is offered; `not-an-image`.
     func resolve(_ reference: RemoteReference, for platform: Platform) async throws(RegistryFault) -> ResolvedImage {
         var manifest = try await manifest(reference.manifestName, expecting: reference.digest)
+        var indexes: [Digest] = []
         for _ in 0..<Depth.indexes {
-            guard manifest.isIndex else { return try ResolvedImage(manifest) }
+            guard manifest.isIndex else {
+                var image = try ResolvedImage(manifest)
+                image.indexes = indexes
+                return image
+            }
+            indexes.append(manifest.digest)
             let chosen = try PlatformChoice.choose(manifest, for: platform)
             manifest = try await self.manifest(chosen.digest.description, expecting: chosen.digest)
         }
@@ -105,7 +113,8 @@ extension ResolvedImage {
                 [
                     "an artifact of type '\(RegistryFault.printable(kind ?? type))', not a container image"
                         + (type == MediaType.emptyConfiguration ? " (its configuration is empty)" : "")
-                ])
+                ],
+                remedies: type.contains("sylabs.sif") ? ["it holds a SIF file: trireme pull oras://NAME"] : [])
         }
         for layer in image.layers {
             let type = layer.mediaType ?? MediaType.layer
