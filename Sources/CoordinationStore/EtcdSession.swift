@@ -53,13 +53,16 @@ package final class EtcdSession: Sendable {
 
     /// Stops the work after what was put has been pushed, or after that time. The keys stay until their
     /// lease ends: watchers see how the job ended, and nothing has to be cleared away.
-    package func finish(milliseconds: Int) {
+    ///
+    /// - Returns: whether all was pushed.
+    package func finish(milliseconds: Int) -> Bool {
         state.withLock { $0.isFinishing = true }
         var left = milliseconds
         while left > 0, !state.withLock({ $0.hasFinished }) {
             usleep(10_000)
             left -= 10
         }
+        return isDone
     }
 
     // MARK: The task

@@ -88,13 +88,14 @@ package enum AgentProgram {
 
     /// Connects to the first address that answers; 10 s for all.
     private static func dial(_ addresses: String) throws(SyscallError) -> OwnedDescriptor {
-        var last = SyscallError("connect", addresses, errno: EADDRNOTAVAIL)
+        // The first address is the one that should have worked; the loopback, tried last, says nothing.
+        var failure: SyscallError?
         for address in addresses.split(separator: ",") {
             do throws(SyscallError) { return try TCPSocket.connect(String(address), milliseconds: 5000) } catch {
-                last = error
+                failure = failure ?? error
             }
         }
-        throw last
+        throw failure ?? SyscallError("connect", addresses, errno: EADDRNOTAVAIL)
     }
 
     private static func authenticate(_ connection: Connection) throws(SyscallError) {

@@ -37,12 +37,14 @@ import Testing
         let run = try script(
             """
             states() { for p in $(pgrep -xf "sleep 31415$$"); do awk '{ printf $3 }' /proc/$p/stat; done; echo; }
+            # The leader answers when it has told the nodes, not when they have done it.
+            become() { for i in $(seq 100); do [ "$(states)" = "$1" ] && break; sleep 0.1; done; states; }
             begin "echo hello \\$RANK; exec sleep 31415$$"
             trireme job logs -l $id | sort
             trireme ps --ranks | awk 'NR > 1 { print $2, $4 }'
             trireme job kvs get $id FINISH
-            trireme job suspend $id >/dev/null; states
-            trireme job resume $id >/dev/null; states
+            trireme job suspend $id >/dev/null; become TT
+            trireme job resume $id >/dev/null; become SS
             trireme job cancel $id >/dev/null; wait $job; echo "ended $?"
             trireme job wait $id; echo "waited $?"
             trireme job ls -a | awk 'NR > 1 { print $2, $3 }'

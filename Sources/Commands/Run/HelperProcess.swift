@@ -59,9 +59,11 @@ final class HelperProcess {
         return fresh
     }
 
-    /// Its last line.
+    /// The line that says most: the last one of an agent, else its own last.
     var tail: String {
-        String(decoding: said, as: UTF8.self).split(separator: "\n").last.map(String.init) ?? ""
+        let lines = String(decoding: said, as: UTF8.self).split(separator: "\n")
+        // What srun says after an agent's words is only that it ended the others.
+        return (lines.last { $0.hasPrefix("trireme-agent: ") } ?? lines.last).map(String.init) ?? ""
     }
 
     func end(_ number: Int32) { if !hasEnded { kill(pid, number) } }

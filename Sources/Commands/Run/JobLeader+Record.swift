@@ -40,9 +40,9 @@ extension JobLeader {
     }
 
     func endRecord() {
-        store?.etcd?.finish(milliseconds: 2000)
-        if let fault = store?.etcd?.fault {
-            note("the store of --kvs was not told of the job's end: \(fault.reason)")
+        // A store that never answered was spoken of.
+        if let store, let etcd = store.etcd, !etcd.finish(milliseconds: 2000), store.toldFault == nil {
+            note("the store of --kvs was not told of the job's end: \(etcd.fault?.reason ?? "it does not answer")")
         }
         for controller in controllers { controller.connection.flush() }
         record?.close()
