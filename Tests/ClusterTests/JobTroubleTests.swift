@@ -15,7 +15,8 @@ import Testing
         defer { try? fixture.network("n2", ["rule", "del", "pref", "10"]) }
         let run = try fixture.run(["-n", "2", "-N", "2", "--port", "\(port)", JobFixture.mpich, "true"])
         #expect(run.status == 125 && run.errorText.contains("[agents-not-started]"), "\(run.errorText)")
-        #expect(run.errorText.contains(":\(port)") && run.errorText.contains("o route to host"), "\(run.errorText)")
+        #expect(
+            run.errorText.contains(":\(port)") && run.errorText.contains("network is unreachable"), "\(run.errorText)")
         #expect(try fixture.isClean(nodes: ["ctl", "n1", "n2"]), "\((try? fixture.leftovers(["n1", "n2"])) ?? [])")
     }
 
