@@ -1,23 +1,31 @@
 import Glibc
 
-/// A control group held by its directories: its limits can be changed and its accounts read from where their
-/// paths are not visible any more, inside the container.
+/// A control group held by its files: its limits can be changed and its accounts read from where their paths
+/// are not visible any more, inside the container. Not by its directories: those a container's entry closes.
 package final class HeldControlGroup {
-    private var directories: [(descriptor: OwnedDescriptorBox, isUnified: Bool)] = []
+    private var files: [String: Int32] = [:]
 
-    private final class OwnedDescriptorBox {
-        let raw: Int32
-        init(_ raw: Int32) { self.raw = raw }
-        deinit { close(raw) }
-    }
+    private static let names = [
+        "memory.max", "memory.swap.max", "memory.high", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes",
+        "cpu.max", "cpu.cfs_period_us", "cpu.cfs_quota_us", "pids.max",
+        "memory.current", "memory.usage_in_bytes", "memory.peak", "memory.max_usage_in_bytes", "memory.events",
+        "memory.oom_control", "cpu.stat", "cpuacct.usage",
+    ]
 
     /// Call where the group's paths are visible.
     package init(_ group: ControlGroup) {
         for directory in group.directories {
-            let raw = open(directory.path, O_DIRECTORY | O_CLOEXEC)
-            if raw >= 0 { directories.append((OwnedDescriptorBox(raw), directory.isUnified)) }
+            for name in Self.names {
+                var raw = open(directory.path + "/" + name, O_RDWR | O_CLOEXEC)
+                if raw < 0 { raw = open(directory.path + "/" + name, O_RDONLY | O_CLOEXEC) }
+                guard raw >= 0 else { continue }
+                if let other = files[name] { close(other) }
+                files[name] = raw
+            }
         }
     }
+
+    deinit { for file in files.values { close(file) } }
 
     // MARK: Limits
 
@@ -35,15 +43,14 @@ package final class HeldControlGroup {
     }
 
     private func change(_ demand: CgroupLimits.Demand) throws(CgroupRefusal) {
-        for (directory, isUnified) in directories {
-            guard var settings = isUnified ? demand.unified : demand.legacy, let first = settings.first,
-                faccessat(directory.raw, first.file, F_OK, 0) == 0
-            else { continue }
-            do throws(SyscallError) { try write(settings, directory.raw) } catch {
+        for choice in [demand.unified, demand.legacy ?? []] {
+            var settings = choice
+            guard let first = settings.first, files[first.file] != nil else { continue }
+            do throws(SyscallError) { try write(settings) } catch {
                 // Version 1: memory may not pass memory and swap, so raising both begins with the second.
                 guard error.errno == EINVAL, settings.count > 1 else { throw refusal(demand, error) }
                 settings.reverse()
-                do throws(SyscallError) { try write(settings, directory.raw) } catch { throw refusal(demand, error) }
+                do throws(SyscallError) { try write(settings) } catch { throw refusal(demand, error) }
             }
             return
         }
@@ -58,14 +65,15 @@ package final class HeldControlGroup {
         CgroupRefusal(option: demand.option, reason: error.sentence)
     }
 
-    private func write(_ settings: [CgroupLimits.Setting], _ directory: Int32) throws(SyscallError) {
+    private func write(_ settings: [CgroupLimits.Setting]) throws(SyscallError) {
         for setting in settings {
-            let raw = openat(directory, setting.file, O_WRONLY | O_CLOEXEC)
-            if raw < 0, errno == ENOENT, setting.isOptional { continue }
-            guard raw >= 0 else { throw SyscallError("open", setting.file) }
-            let file = OwnedDescriptor(owning: raw)
-            do throws(SyscallError) { try file.writeAll(setting.value) } catch {
-                throw SyscallError("write", "\(setting.value) to \(setting.file)", errno: error.errno)
+            guard let file = files[setting.file] else {
+                if setting.isOptional { continue }
+                throw SyscallError("open", setting.file, errno: ENOENT)
+            }
+            let bytes = Array(setting.value.utf8)
+            guard pwrite(file, bytes, bytes.count, 0) == bytes.count else {
+                throw SyscallError("write", "\(setting.value) to \(setting.file)")
             }
         }
     }
@@ -89,13 +97,20 @@ package final class HeldControlGroup {
         text(file).flatMap { UInt64($0.split(separator: "\n").first ?? "") }
     }
 
-    private func text(_ file: String) -> String? {
-        for (directory, _) in directories {
-            let raw = openat(directory.raw, file, O_RDONLY | O_CLOEXEC)
-            guard raw >= 0 else { continue }
-            let opened = OwnedDescriptor(owning: raw)
-            if let bytes = try? opened.readAll(limit: 64 << 10) { return String(decoding: bytes, as: UTF8.self) }
+    /// How many processes the kernel killed for going over the memory limit.
+    package func outOfMemoryKills() -> UInt64 {
+        let events = text("memory.events") ?? text("memory.oom_control") ?? ""
+        for line in events.split(separator: "\n") {
+            let words = line.split(separator: " ")
+            if words.count == 2, words[0] == "oom_kill" { return UInt64(words[1]) ?? 0 }
         }
-        return nil
+        return 0
+    }
+
+    private func text(_ name: String) -> String? {
+        guard let file = files[name] else { return nil }
+        var bytes = [UInt8](repeating: 0, count: 4096)
+        let count = pread(file, &bytes, bytes.count, 0)
+        return count >= 0 ? String(decoding: bytes[..<count], as: UTF8.self) : nil
     }
 }

@@ -325,7 +325,7 @@ package final class Agent {
     /// Says on the standard error of `channel` what the kernel killed since the last time.
     private func reportMemoryKills(to channel: UInt32) {
         guard let controlGroup, let limit = memoryLimit ?? controlGroup.memoryLimit else { return }
-        let kills = controlGroup.outOfMemoryKills()
+        let kills = heldGroup?.outOfMemoryKills() ?? 0
         guard kills > memoryKills else { return }
         let sentence = memoryLimitSentence(limit, kills: kills - memoryKills, isWhole: false)
         memoryKills = kills
