@@ -37,8 +37,7 @@ extension HolderJoin {
     /// The image's root as a mount that is nowhere, without leaving our own namespaces: a child enters the
     /// holder's and takes it there. We share one table of descriptors, so what it opens is ours.
     ///
-    /// The connection stays open until this process executes a program: the holder then finds the mount in
-    /// our mount namespace, and stays.
+    /// The connection stays open until this process executes a program: by then the copy is attached.
     /// - Returns: -1 when the holder could not mount an overlay, before Linux 5.11: FUSE by itself answers
     ///   nobody outside the holder's user namespace.
     fileprivate func copyCover() throws(LaunchFailure) -> Int32 {

@@ -141,9 +141,7 @@ final class ImageServer {
     /// Welcomes launches until nobody uses the image; then detaches the mount and never returns:
     /// the worker that reads ENODEV ends the process.
     func serve() -> Never {
-        var status = stat()
-        stat(ImageServer.place, &status)
-        var users = NamespaceUsers(showing: status.st_dev)
+        var users = NamespaceUsers()
         var idle = 0
         while idle < ImageServer.idleLooks {
             var slots = [pollfd(fd: listener, events: Int16(POLLIN), revents: 0)]

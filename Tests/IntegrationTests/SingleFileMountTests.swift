@@ -109,14 +109,14 @@ import Testing
             environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 60)
     }
 
-    @Test("Data's server is the image's own, stays as long as the container and goes with it", .enabled(if: hasFuse))
+    @Test("Data's server serves as long as the container lives, and goes with it", .enabled(if: hasFuse))
     func dataServer() throws {
         let run = try script(
             """
             mkfifo $dir/hold
-            $run --data $image:/one prepared probe cat $dir/hold & until_true '[ $(probes) = 1 ]'
-            sleep 5
-            $run $image probe cat /etc/marker; echo " servers $(servers)"
+            $run $image probe cat $dir/hold & until_true '[ $(probes) = 1 ]'
+            $run --data $image:/one prepared probe cat /one/etc/marker; echo " servers $(servers)"
+            $run --data $image:/one prepared probe cat $dir/hold & until_true '[ $(probes) = 2 ]'
             pkill -9 -f "^probe cat $dir/hold"; until_true '[ $(servers) = 0 ]'
             """)
         #expect(run.outputText == "first servers 1\n")
