@@ -109,6 +109,7 @@ struct ContainerEntry {
             keeper = try ContainerInit.standOutside(orders, terminal, group)
         }
         var mounts = try MountList(self, identity: identity, directory: directory)
+        try mounts.openImages(host)
         if try !joinHolder(identity) { try makeNamespaces(identity) }
         try furnishNamespaces()
         var first: ContainerInit?
@@ -127,7 +128,7 @@ struct ContainerEntry {
         let isStaged = try mounts.stageFiles { index in mounts.mustStage(index) }
         // A single-file image's root lies there, too: bound with what covers it, it would be covered for good.
         if isStaged, imageRoot != nil { linux_umount2(c("/sys"), MountTree.detach) }
-        if needsUpper, let imageRoot { store = try imageRoot.putFuse() }
+        if needsUpper, let imageRoot { store = try imageRoot.putOwn() }
         try root.mountAndEnter(plan: plan, store: store, mounts: mounts)
         try root.pivot()
         try mounts.attachAll(hasUpperLayer: needsUpper)

@@ -68,7 +68,7 @@ package func composedEnvironment(
 
 /// One thing that a launch would show in the container's root, in the order in which it is attached.
 package struct ShownMount: Sendable {
-    package enum Kind: Sendable { case bind, temporary, stack, file, fileSystem, link }
+    package enum Kind: Sendable { case bind, temporary, stack, image, file, fileSystem, link }
     package var kind: Kind
     package var source: [UInt8]
     package var destination: [UInt8]
@@ -103,13 +103,15 @@ package func shownMounts(
             case .bind: .bind
             case .temporary: .temporary
             case .stack: .stack
+            case .image: .image
             case .file: .file
             case .fileSystem: .fileSystem
             case .link: .link
             }
         return ShownMount(
             kind: kind, source: copy(request.source), destination: copy(request.destination),
-            isReadOnly: request.isReadOnly || request.kind == .stack, isNotExecutable: request.isNotExecutable,
+            isReadOnly: request.isReadOnly || request.kind == .stack || request.kind == .image,
+            isNotExecutable: request.isNotExecutable,
             isOptional: request.isOptional, isUserRequest: request.origin == .user)
     }
     return (mounts, list.needsUpperLayer)

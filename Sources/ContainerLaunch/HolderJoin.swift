@@ -18,21 +18,35 @@ struct HolderJoin {
         static let startMilliseconds = 30_000
         static let retryMicroseconds: UInt32 = 2_000
     }
-    /// Of a FUSE mount and an overlay (linux/magic.h).
-    private static let fuseMagic = 0x6573_5546
-    private static let overlayMagic = 0x794C_7630
-    /// Where the holder has mounted the image (ImageMount, `ImageServer.place`), and what that covers: the FUSE
-    /// mount itself.
-    private static var place: CString { c("/sys") }
-    private static var fusePlace: CString { c("/sys/image") }
+    /// What an image can be mounted as (linux/magic.h).
+    enum Magic {
+        static let fuse = 0x6573_5546
+        static let overlay = 0x794C_7630
+        static let squash = 0x7371_7368
+    }
+    /// Where the holder has mounted the image (ImageMount, `ImageServer.place`), and what that covers: the
+    /// file system itself.
+    static var place: CString { c("/sys") }
+    private static var ownPlace: CString { c("/sys/image") }
 
     /// Enters the holder's user namespace and a mount namespace of our own with its mounts.
     func join() throws(LaunchFailure) {
         let image = open(file, O_RDONLY | O_CLOEXEC)
         guard image >= 0 else { throw LaunchFailure(.openImage, file) }
         defer { close(image) }
+        let (socket, holder) = try holder(image)
+        defer {
+            close(socket)
+            close(holder)
+        }
+        guard linux_setns(holder, CloneFlags.newUser | CloneFlags.newMount) == 0,
+            linux_unshare(CloneFlags.newMount) == 0
+        else { throw LaunchFailure(.joinImage, file) }
+    }
+
+    /// The process that serves the image on this node, and the connection that keeps it there.
+    func holder(_ image: Int32) throws(LaunchFailure) -> (socket: Int32, process: Int32) {
         let socket = try connect(image)
-        defer { close(socket) }
         var process: pid_t = 0
         var user: uid_t = 0
         var group: gid_t = 0
@@ -44,18 +58,15 @@ struct HolderJoin {
         guard process > 0 else { throw LaunchFailure(.joinImage, file, errno: ESRCH) }
         let holder = linux_pidfd_open(process, 0)
         guard holder >= 0 else { throw LaunchFailure(.joinImage, file) }
-        defer { close(holder) }
-        guard linux_setns(holder, CloneFlags.newUser | CloneFlags.newMount) == 0,
-            linux_unshare(CloneFlags.newMount) == 0
-        else { throw LaunchFailure(.joinImage, file) }
+        return (socket, holder)
     }
 
     /// The image's root as mounts that are nowhere, taken from where they cover the host's /sys.
     func takeRoot() throws(LaunchFailure) -> ImageRoot {
         let cover = try take(Self.place)
-        let fuse = try take(Self.fusePlace)
+        let own = try take(Self.ownPlace)
         guard linux_umount2(Self.place, MountTree.detach) == 0 else { throw LaunchFailure(.joinImage, file) }
-        return ImageRoot(file: file, cover: cover, fuse: fuse)
+        return ImageRoot(file: file, cover: cover, own: own)
     }
 
     /// A copy of what is mounted at `path`, which is then uncovered.
@@ -63,7 +74,7 @@ struct HolderJoin {
         let tree = linux_open_tree(AT_FDCWD, path, MountTree.openClone | MountTree.openCloseOnExec)
         guard tree >= 0 else { throw LaunchFailure(.joinImage, file) }
         let magic = linux_filesystem_magic(tree)
-        guard magic == Self.fuseMagic || magic == Self.overlayMagic else {
+        guard magic == Magic.overlay || magic == Magic.fuse || magic == Magic.squash else {
             throw LaunchFailure(.joinImage, file, errno: ESTALE)
         }
         guard linux_umount2(path, MountTree.detach) == 0 else { throw LaunchFailure(.joinImage, file) }
@@ -164,16 +175,16 @@ struct ImageRoot {
     let cover: Int32
     /// Below it, for an overlay of the container's own: one on top of another would be a layer too many,
     /// and the kernel allows two.
-    let fuse: Int32
+    let own: Int32
 
     /// Puts it where the host's /sys is, which is needed no more.
     /// - Returns: a path of the image's root directory, good until this process executes a program.
     func put() throws(LaunchFailure) -> CString { try put(cover) }
 
-    /// Puts the FUSE mount in its place.
-    func putFuse() throws(LaunchFailure) -> CString {
+    /// Puts the file system itself in its place.
+    func putOwn() throws(LaunchFailure) -> CString {
         guard linux_umount2(c("/sys"), MountTree.detach) == 0 else { throw LaunchFailure(.joinImage, file) }
-        return try put(fuse)
+        return try put(own)
     }
 
     private func put(_ tree: Int32) throws(LaunchFailure) -> CString {

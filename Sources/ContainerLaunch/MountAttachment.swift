@@ -12,7 +12,7 @@ extension MountList {
         if hasUpperLayer { try ownDevices.addRoot() }
         for index in 0..<count {
             switch requests[index].kind {
-            case .bind, .stack: try attach(requests[index], ownDevices)
+            case .bind, .stack, .image: try attach(requests[index], ownDevices)
             case .temporary:
                 try attach(requests[index], ownDevices)
                 try ownDevices.add(requests[index])

@@ -119,7 +119,8 @@ extension MountList {
                 guard let from = source, let to = destination else { return }
                 let flags = record.number
                 var request = MountRequest(source: from, destination: to)
-                request.kind = flags & 4 != 0 ? .temporary : flags & 32 != 0 ? .stack : .bind
+                request.kind =
+                    flags & 4 != 0 ? .temporary : flags & 32 != 0 ? .stack : flags & 128 != 0 ? .image : .bind
                 request.origin = flags & 16 != 0 ? .user : .plan
                 request.isReadOnly = flags & 1 != 0
                 request.isOptional = flags & 2 != 0

@@ -5,7 +5,7 @@ import LinuxSystem
 
 /// One thing that will appear in the container's root.
 struct MountRequest {
-    enum Kind { case bind, temporary, stack, file, fileSystem, link }
+    enum Kind { case bind, temporary, stack, image, file, fileSystem, link }
     /// Who asked: decides what a missing source or destination means.
     enum Origin { case standard, plan, user }
 
@@ -94,7 +94,7 @@ struct MountList {
             case .temporary: try request.openTemporary()
             case .stack: try request.openStack()
             case .fileSystem: try request.openFileSystem()
-            case .file, .link: break
+            case .file, .link, .image: break
             }
             requests[kept] = request
             kept += 1

@@ -11,12 +11,13 @@ import LinuxSystem
 final class ImageServer {
     private let listener: Int32
     private var clients: [Int32] = []
-    private var isReady = false
+    /// The kernel reads the image, and this process only keeps the mount to be joined.
+    private var isKernels = false
 
     /// Where containers find the image, in the server's own mount namespace: a directory every host has.
-    /// What is mounted there covers a tmpfs with the FUSE mount itself, for containers with an upper layer.
+    /// What is mounted there covers a tmpfs with the file system itself, for containers with an upper layer.
     static let place = "/sys"
-    static let fuseName = "image"
+    static let ownName = "image"
     private static let emptyName = "empty"
     /// Milliseconds between looks for users while no launch is connected.
     private static let watchMilliseconds: Int32 = 1000
@@ -36,45 +37,55 @@ final class ImageServer {
         let userID = geteuid()
         let groupID = getegid()
         let fileSystem: FuseFileSystem
+        let kernels: Int32?
         do throws(ArchiveFault) {
             let payload = try ImageFile.payload(image)
-            fileSystem = try FuseFileSystem(
-                try SquashReader(image, offset: payload.offset, length: payload.length), userID: userID,
-                groupID: groupID)
+            let reader = try SquashReader(image, offset: payload.offset, length: payload.length)
+            kernels = KernelMount(image: image, payload).mount(reader)
+            fileSystem = try FuseFileSystem(reader, userID: userID, groupID: groupID)
         } catch {
             throw Failure(errno: error.errno == 0 ? EBADMSG : error.errno, reason: error.reason)
         }
-        let device: Int32
+        var device: Int32 = -1
         do throws(SyscallError) {
             try checked("unshare") { linux_unshare(CloneFlags.newUser | CloneFlags.newMount) }
             try IDMapping(insideUID: userID, outsideUID: userID, insideGID: groupID, outsideGID: groupID).write()
-            device = try OwnedDescriptor.open("/dev/fuse", O_RDWR).release()
-            let options =
-                "fd=\(device),rootmode=40000,user_id=\(userID),group_id=\(groupID),allow_other,"
-                + "max_read=\(FuseProtocol.readBytes)"
             try checked("mount", "tmpfs") {
                 linux_mount("trireme", ImageServer.place, "tmpfs", ImageServer.flags, "mode=0755,size=64k")
             }
-            for name in [ImageServer.fuseName, ImageServer.emptyName] {
+            for name in [ImageServer.ownName, ImageServer.emptyName] {
                 try checked("mkdir", name) { mkdir(ImageServer.place + "/" + name, 0o755) }
             }
-            try checked("mount", "fuse") {
-                linux_mount("trireme", ImageServer.fuse, "fuse.trireme", ImageServer.readOnly, options)
+            if let kernels {
+                try checked("mount", "squashfs") {
+                    linux_move_mount(kernels, "", AT_FDCWD, ImageServer.own, MountTree.moveFromEmptyPath)
+                }
+            } else {
+                device = try OwnedDescriptor.open("/dev/fuse", O_RDWR).release()
+                let options =
+                    "fd=\(device),rootmode=40000,user_id=\(userID),group_id=\(groupID),allow_other,"
+                    + "max_read=\(FuseProtocol.readBytes)"
+                try checked("mount", "fuse") {
+                    linux_mount("trireme", ImageServer.own, "fuse.trireme", ImageServer.readOnly, options)
+                }
             }
         } catch { throw Failure(errno: error.errno, reason: error.sentence) }
         chdir("/")
+        isKernels = kernels != nil
+        if !isKernels { startThreads(fileSystem, device) }
+        do throws(SyscallError) { try cover() } catch { throw Failure(errno: error.errno, reason: error.sentence) }
+        guard listen(listener, 1024) == 0 else { throw Failure(errno: errno, reason: "listen") }
+    }
+
+    private func startThreads(_ fileSystem: FuseFileSystem, _ device: Int32) {
         for number in 0..<ImageServer.threadCount {
             startThread(FuseWorker(fileSystem, device: number == 0 ? device : ImageServer.cloned(device)))
         }
-        do throws(SyscallError) { try coverWithOverlay() } catch {
-            throw Failure(errno: error.errno, reason: error.sentence)
-        }
-        guard listen(listener, 1024) == 0 else { throw Failure(errno: errno, reason: "listen") }
     }
 
     private static let flags = MountFlags.noSetuid | MountFlags.noDevices
     private static let readOnly = flags | MountFlags.readOnly
-    private static var fuse: String { place + "/" + fuseName }
+    private static var own: String { place + "/" + ownName }
 
     /// What FUSE cannot answer from the kernel's memory, overlayfs can: an ioctl(2) on a file is a request
     /// to the server each time, and Python asks each of the hundreds of files it opens whether it is a
@@ -83,16 +94,16 @@ final class ImageServer {
     ///
     /// The empty directory is there because an overlay wants two layers; the image is the lowest, which is
     /// never asked for marks of overlayfs.
-    private func coverWithOverlay() throws(SyscallError) {
-        let layers = "userxattr,lowerdir=\(ImageServer.place)/\(ImageServer.emptyName):\(ImageServer.fuse)"
+    private func cover() throws(SyscallError) {
+        let layers = "userxattr,lowerdir=\(ImageServer.place)/\(ImageServer.emptyName):\(ImageServer.own)"
         // xino would put a mark into the highest bits of inode numbers, which programs of 32 bits and JavaScript
         // cannot hold. A kernel before 5.11 mounts no overlay in a user namespace: then FUSE itself serves.
-        for options in [layers + ",xino=off", layers] {
+        for options in [layers + ",xino=off", layers] where !isKernels {
             let flags = ImageServer.readOnly
             if linux_mount("trireme", ImageServer.place, "overlay", flags, options) == 0 { return }
         }
         try checked("mount", "bind") {
-            linux_mount(ImageServer.fuse, ImageServer.place, nil, MountFlags.bind, nil)
+            linux_mount(ImageServer.own, ImageServer.place, nil, MountFlags.bind, nil)
         }
     }
 
@@ -148,6 +159,7 @@ final class ImageServer {
         close(listener)
         linux_umount2(ImageServer.place, MountTree.detach)
         linux_umount2(ImageServer.place, MountTree.detach)
+        if isKernels { exit(0) }
         while true { pause() }
     }
 

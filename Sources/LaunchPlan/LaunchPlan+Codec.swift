@@ -141,6 +141,7 @@ extension LaunchPlan.Mount {
         get {
             (isReadOnly ? 1 : 0) | (isOptional ? 2 : 0) | (isTemporary ? 4 : 0) | (isNotExecutable ? 8 : 0)
                 | (isUserRequest ? 16 : 0) | (isStack ? 32 : 0) | (isWithoutSubmounts ? 64 : 0)
+                | (isImageFile ? 128 : 0)
         }
         set {
             isReadOnly = newValue & 1 != 0
@@ -150,6 +151,7 @@ extension LaunchPlan.Mount {
             isUserRequest = newValue & 16 != 0
             isStack = newValue & 32 != 0
             isWithoutSubmounts = newValue & 64 != 0
+            isImageFile = newValue & 128 != 0
         }
     }
 }

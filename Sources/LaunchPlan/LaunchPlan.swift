@@ -90,6 +90,8 @@ package struct LaunchPlan: Equatable, Sendable {
         package var isWithoutSubmounts = false
         /// `source` names directories that are stacked, read-only.
         package var isStack = false
+        /// `source` is a single-file image, whose files are shown read-only.
+        package var isImageFile = false
         package init(
             source: String, destination: String, isReadOnly: Bool = false, isOptional: Bool = false,
             isTemporary: Bool = false

@@ -250,6 +250,10 @@ int main(int argc, char **argv) {
         struct stat status;
         if (stat(what, &status)) return puts(strerrorname_np(errno)), 1;
         printf("%u %u %o\n", status.st_uid, status.st_gid, status.st_mode);
+    } else if (!strcmp(verb, "inode")) {
+        struct stat status;
+        if (stat(what, &status)) return puts(strerrorname_np(errno)), 1;
+        printf("%lu %lu %lu\n", status.st_dev, status.st_ino, status.st_nlink);
     } else if (!strcmp(verb, "pwd")) {
         char path[4096];
         puts(getcwd(path, sizeof path) ? path : strerrorname_np(errno));

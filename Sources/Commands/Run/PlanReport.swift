@@ -1,5 +1,6 @@
 import CLinux
 import ContainerLaunch
+import ContainerRuntime
 import Diagnostics
 import Glibc
 import ImageStore
@@ -58,6 +59,11 @@ struct PlanReport {
         if plan.options.contains(.writable) { kind = "writable, changes vanish" }
         if !plan.overlay.isEmpty { kind = "writable, changes stay in " + String(decoding: plan.overlay, as: UTF8.self) }
         let count = plan.layers.count
+        if !plan.imageFile.isEmpty {
+            let how = SingleFileImage.serving(plan.imageFile)
+            return row("root", Array("\(kind), from a single file, \(how)".utf8))
+                + row("", Array(plan.imageFile.utf8))
+        }
         return row("root", Array("\(kind), \(count) layer\(count == 1 ? "" : "s")".utf8))
             + plan.layers.flatMap { row("", Array($0.utf8)) }
     }
@@ -105,6 +111,7 @@ struct PlanReport {
                 case .link: Array("link to ".utf8) + mount.source
                 case .temporary: Array("tmpfs".utf8) + (mount.source.isEmpty ? [] : [0x20] + mount.source)
                 case .stack: Array("image layers ".utf8) + mount.source
+                case .image: Array("image ".utf8) + Self.quoted(mount.source)
                 case .file: Array("a file made for this container".utf8)
                 }
             var traits: [String] = []

@@ -52,6 +52,17 @@ package enum SingleFileImage {
         } catch { throw refused(error, path) }
     }
 
+    /// How a launch here comes to the files of the image at `path`, in a few words. What it asks of the
+    /// kernel is not tried: where the kernel's own mount fails, FUSE serves.
+    package static func serving(_ path: String) -> String {
+        let wish = getenv("TRIREME_SINGLE_FILE").map { String(cString: $0) }
+        if wish == "unpack" || access("/dev/fuse", R_OK | W_OK) != 0 { return "unpacked once on this node" }
+        let file = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return "served by FUSE" }
+        defer { close(file) }
+        return wish != "fuse" && ImageFile.isRootsOwn(file) ? "mounted by the kernel, else by FUSE" : "served by FUSE"
+    }
+
     private static func image(
         _ reader: SquashReader, at name: String, account: PreparedRoot.Account, layout: StoreLayout
     ) throws(Diagnostic) -> StoredImage {

@@ -32,7 +32,7 @@ struct FileOptions: ContainerOptionGroup {
     @Flag(help: "A read-only root (the default).") var readOnly = false
     @Option(help: ArgumentHelp("Keep what is written to the root in this directory.", valueName: "dir[:ro]"))
     var overlay: [String] = []
-    @Option(help: ArgumentHelp("Another image, read-only, at a directory inside.", valueName: "image:/dst"))
+    @Option(help: ArgumentHelp("Another image or single file, read-only, inside.", valueName: "image:/dst"))
     var data: [String] = []
 
     func apply(to plan: inout LaunchPlan, in context: LaunchContext) throws(Diagnostic) {
@@ -140,6 +140,13 @@ struct FileOptions: ContainerOptionGroup {
             store: ImageStore(context.locations),
             account: { [home = context.locations.home] in .current(home: home) }
         ).resolve(name)
+        if !image.plan.imageFile.isEmpty {
+            var mount = LaunchPlan.Mount(source: image.plan.imageFile, destination: destination, isReadOnly: true)
+            mount.isImageFile = true
+            mount.isUserRequest = true
+            plan.mounts.append(mount)
+            return
+        }
         let directories = DataLayers.directories(of: image)
         guard !directories.isEmpty else { throw refused("--data \(name)", "the image has no layers of its own") }
         var mount = LaunchPlan.Mount(
