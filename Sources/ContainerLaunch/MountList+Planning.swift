@@ -15,7 +15,7 @@ extension MountList {
             index += 1
         }
         if let site { bindCount += BindText.bound(site) }
-        self.init(capacity: 36 + entry.facts.mountCount + bindCount)
+        self.init(capacity: 37 + entry.facts.mountCount + bindCount)
         var planned = MountList(capacity: entry.facts.mountCount + bindCount + 1)
         if let site, site[0] != 0 { try planned.append(BindText(site, in: directory, from: .environment)) }
         try planned.appendPlanned(entry.plan, directory)
@@ -32,6 +32,7 @@ extension MountList {
             appendHome(entry.host)
             appendDirectory(directory)
         }
+        appendLauncherDirectory(entry.host)
         for index in 0..<planned.count { append(planned.requests[index]) }
         markReady(entry.plan, hasAccounts: entry.facts.preparedForUID != nil)
     }
@@ -95,6 +96,17 @@ extension MountList {
         var status = stat()
         guard stat(home, &status) == 0, status.st_mode & S_IFMT == S_IFDIR, access(home, X_OK) == 0 else { return }
         append(MountRequest(source: home, destination: home, isOptional: true))
+    }
+
+    /// Slurm's PMIx plugin keeps what the ranks read in a directory of the step's; without it they say so in
+    /// capitals and ask its daemon for every word.
+    private mutating func appendLauncherDirectory(_ host: UnsafePointer<UnsafeMutablePointer<CChar>?>) {
+        guard let entry = ContainerEnvironment.find(c("PMIX_SERVER_TMPDIR"), 18, in: host), entry[19] == slash else {
+            return
+        }
+        let path = cleaned(entry + 19, in: nil)
+        if isEqual(path, "/") || isInside(path, c("/tmp")) { return }
+        append(MountRequest(source: path, destination: path, isOptional: true))
     }
 
     private mutating func appendDirectory(_ directory: CString?) {

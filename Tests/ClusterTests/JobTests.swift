@@ -38,7 +38,10 @@ import Testing
             #expect(run.errorText.isEmpty)
         }
         let aborted = try fixture.run(
-            ["-n", "4", "-N", "2", "--launcher", "direct", "--model", model, image, "mpi-hello", "--abort", "7@2"])
+            [
+                "-n", "4", "-N", "2", "--launcher", "direct", "--model", model, image, "mpi-hello", "--abort", "7@2",
+                "--sleep", "60",
+            ])
         #expect(aborted.status == 7 && aborted.errorText.contains("rank 2 on n2 exited 7"), "\(aborted.errorText)")
         #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
     }

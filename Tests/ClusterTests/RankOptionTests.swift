@@ -35,7 +35,10 @@ import Testing
         #expect(run.status == 0, "\(run.errorText)")
         #expect(run.lines.sorted() == ["0 1 no 4", "1 no 2 4 two", "2 no 2 4 two", ": three"], "\(run.outputText)")
         let program = try fixture.run(
-            ["-n", "1", "-N", "2"] + how + [image, "mpi-hello", ":", "-n", "3", image, "mpi-hello", "--exit", "9@2"])
+            ["-n", "1", "-N", "2"] + how
+                // Who sleeps is not the first to fail for want of rank 2.
+                + [image, "mpi-hello", "--sleep", "60", ":", "-n", "3", image, "mpi-hello"]
+                + ["--exit", "9@2", "--sleep", "60"])
         #expect(program.status == 9 && program.errorText.contains("rank 2 on"), "\(program.errorText)")
     }
 

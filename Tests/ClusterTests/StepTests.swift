@@ -8,16 +8,23 @@ import Testing
 
     @Test func ranksOfARealStepShareTheirNodesContainer() throws {
         let fixture = try JobFixture(nodes: 2)
-        // No rank ends before the last has started: their sum needs all of them.
+        // No rank ends before the last has started: their sum needs all of them. With Open MPI, as MPICH 4.0 over
+        // UCX hangs in MPI_Finalize under Slurm's pmi2 on a busy machine, in containers and without
+        // (pmodels/mpich pull request 6596).
         let job = try fixture.script(
             """
-            srun -Q --mpi=pmi2 -N 2 -n 4 trireme run \(JobFixture.mpich) sh -c '\(Self.namespaces); exec mpi-hello'
+            srun -Q --mpi=pmix -N 2 -n 4 trireme run \(JobFixture.openMPI) sh -c '\(Self.namespaces); exec mpi-hello'
             echo "status $?"
             """)
+        #expect(job.errorText.isEmpty, "PMIx finds its directory: \(job.errorText)")
         let shown = job.lines.filter { $0.hasPrefix("ns ") }
         #expect(shown.count == 4 && Set(shown).count == 2, "\(job.outputText)\(job.errorText)")
         #expect(job.lines.filter { $0.contains(" of 4 on ") && $0.hasSuffix(" sum 6") }.count == 4)
         #expect(job.lines.last == "status 0")
+        let socket = try fixture.script(
+            "srun -Q --mpi=pmi2 -N 2 -n 2 trireme run \(JobFixture.mpich) sh -c '[ -S /proc/self/fd/$PMI_FD ] && echo PMI'"
+        )
+        #expect(socket.lines == ["PMI", "PMI"], "\(socket.outputText)\(socket.errorText)")
         try lateRanks(fixture)
         #expect(try fixture.script("squeue -h").outputText.isEmpty)
     }
