@@ -50,9 +50,10 @@ store: build images
 test: store ## every test but the long ones
 	$(TEST) Scripts/run-tests
 
-test-full: images-full store ## every test, and the examples
+test-full: images-full store ## every test, the examples, the fuzzers and the emulated machine
 	$(TEST) TRIREME_TEST_FULL=1 Scripts/run-tests
 	$(TEST) Examples/openfoam/run
+	@$(MAKE) fuzz
 	@$(MAKE) test-vm
 
 test-vm: build ## what needs a kernel of its own, in an emulated machine (half a minute)
