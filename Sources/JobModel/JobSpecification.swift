@@ -45,6 +45,8 @@ package struct RankSettings: Equatable, Sendable {
     package var errorPattern: String?
     /// Rank 0 gets a terminal of its own, of this size; nil for pipes.
     package var terminal: TerminalSize?
+    /// `ssh` and `rsh` in the containers lead to the job's other nodes.
+    package var offersShell = true
     package init() {}
 }
 

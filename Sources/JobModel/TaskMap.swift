@@ -9,8 +9,9 @@ package struct TaskMap: Equatable, Sendable {
         }
     }
 
-    /// Only nodes that get at least one rank.
+    /// Those without ranks, which stand ready for what ranks start there themselves, are the last.
     package var nodes: [Node]
+    package var busyNodes: Int { nodes.count { $0.tasks > 0 } }
     package var size: Int { nodes.reduce(0) { $0 + $1.tasks } }
 
     package init(nodes: [Node]) { self.nodes = nodes }
@@ -20,14 +21,14 @@ package struct TaskMap: Equatable, Sendable {
         case notPositive(option: String, value: Int)
         case tooFewNodes(wanted: Int, available: Int)
         case tooFewSlots(wanted: Int, available: Int, nodes: Int)
-        case moreNodesThanTasks(nodes: Int, tasks: Int)
         case contradiction(tasks: Int, nodes: Int, tasksPerNode: Int)
     }
 
     /// Places `request` on `allocation`.
     ///
     /// With a node count, tasks are spread evenly (earlier nodes get the remainder, no node
-    /// more than its slots); without one, nodes are filled in order.
+    /// more than its slots), the last ones none when there are more nodes than tasks; without one, nodes are
+    /// filled in order.
     package init(placing request: ResourceRequest, on allocation: Allocation) throws(Failure) {
         for (option, value) in [
             ("--ntasks", request.tasks), ("--nodes", request.nodes), ("--ntasks-per-node", request.tasksPerNode),
@@ -48,7 +49,6 @@ package struct TaskMap: Equatable, Sendable {
             return
         }
         let tasks = request.tasks ?? nodeCount
-        guard tasks >= nodeCount else { throw .moreNodesThanTasks(nodes: nodeCount, tasks: tasks) }
         self.init(nodes: try Self.spread(tasks, Array(available.prefix(nodeCount))))
     }
 
@@ -105,7 +105,9 @@ package struct TaskMap: Equatable, Sendable {
                 rest -= here
             }
         }
-        return zip(chosen, counts).filter { $1 > 0 }.map { Node(name: $0.name, tasks: $1) }
+        // A node without slots is none of the job's.
+        return zip(chosen, counts).filter { $1 > 0 || $0.slots > 0 && tasks < chosen.count }
+            .map { Node(name: $0.name, tasks: $1) }
     }
 
     /// A rank's place.

@@ -2,11 +2,12 @@ import CLinux
 import Glibc
 import LinuxSystem
 
-/// The program `trireme-agent`, three in one so that one file bound into a container is enough:
+/// The program `trireme-agent`, several in one so that one file bound into a container is enough:
 ///
 ///     trireme-agent --serve SECRET INDEX ADDRESS:PORT[,…]        the node's agent (`Agent`)
 ///     trireme-agent --rank -- CMD [ARG…]                         a rank's shim (`RankShim`)
 ///     trireme-agent [-OPTION…] HOST WORD…                        a launcher's remote shell (`RemoteShell`)
+///     ssh [-OPTION…] [USER@]HOST [WORD…]                         by that name: everybody's (`ShellProgram`)
 package enum AgentProgram {
     /// Name of the environment variable the secret comes in, where the batch system carries the environment.
     /// SECRET on the command line says where else: `-` for standard input, or a file. Never the secret itself:
@@ -15,6 +16,7 @@ package enum AgentProgram {
 
     package static func main(_ arguments: [[UInt8]]) -> Int32 {
         let words = Array(arguments.dropFirst())
+        if let shell = arguments.first.flatMap(ShellProgram.named) { return ShellProgram.run(shell, words) }
         switch words.first.map({ String(decoding: $0, as: UTF8.self) }) {
         case "--serve": return serve(words.dropFirst().map { String(decoding: $0, as: UTF8.self) })
         case "--rank": return RankShim.run(Array(words.dropFirst()))

@@ -50,7 +50,7 @@ package struct PMIJob: Equatable, Sendable {
     /// share memory (MPICH developer documentation, "PMI-2 wire protocol", process mapping).
     package var processMapping: String {
         var blocks: [(first: Int, nodes: Int, ranks: Int)] = []
-        for (node, ranks) in ranksPerNode.enumerated() {
+        for (node, ranks) in ranksPerNode.enumerated() where ranks > 0 {
             if let last = blocks.last, last.ranks == ranks {
                 blocks[blocks.count - 1].nodes += 1
             } else {

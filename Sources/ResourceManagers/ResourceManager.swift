@@ -37,6 +37,9 @@ package protocol ResourceManager: Sendable {
     /// What to type when nodes do not answer.
     static func advice(for allocation: Allocation) -> SystemAdvice
 
+    /// The command that puts `text` where the system shows it with the job; nil where it has no such place.
+    static func comment(_ text: String, on allocation: Allocation) -> [String]?
+
     /// True in every process but one when the system starts the user's command more than once:
     /// one job is meant, not many.
     static func isFollower(_ surroundings: Surroundings) -> Bool
@@ -44,6 +47,7 @@ package protocol ResourceManager: Sendable {
 
 extension ResourceManager {
     package static func advice(for allocation: Allocation) -> SystemAdvice { SystemAdvice() }
+    package static func comment(_ text: String, on allocation: Allocation) -> [String]? { nil }
     package static func isFollower(_ surroundings: Surroundings) -> Bool { false }
 }
 

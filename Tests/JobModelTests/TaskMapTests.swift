@@ -31,15 +31,18 @@ import Testing
         }
     }
 
+    @Test func nodesMayStandByWithoutRanks() throws {
+        let map = try TaskMap(placing: .init(tasks: 1, nodes: 3), on: allocation(2, 2, 2))
+        #expect(map.nodes.map(\.tasks) == [1, 0, 0] && map.size == 1 && map.busyNodes == 1)
+        #expect(map.place(of: 0)?.node == 0 && map.place(of: 1) == nil)
+    }
+
     @Test func saysWhyNot() {
         #expect(throws: TaskMap.Failure.tooFewSlots(wanted: 5, available: 4, nodes: 2)) {
             try TaskMap(placing: .init(tasks: 5), on: allocation(2, 2))
         }
         #expect(throws: TaskMap.Failure.tooFewNodes(wanted: 3, available: 2)) {
             try TaskMap(placing: .init(nodes: 3), on: allocation(2, 2))
-        }
-        #expect(throws: TaskMap.Failure.moreNodesThanTasks(nodes: 2, tasks: 1)) {
-            try TaskMap(placing: .init(tasks: 1, nodes: 2), on: allocation(2, 2))
         }
         #expect(throws: TaskMap.Failure.notPositive(option: "--ntasks", value: 0)) {
             try TaskMap(placing: .init(tasks: 0), on: allocation(2))

@@ -71,6 +71,34 @@ import Testing
         #expect(try leader.agentHasGone())
     }
 
+    /// What somebody on another node asked for: its output waits for its reader, and its end is its asker's.
+    @Test func askedForOutputWaitsForItsReader() throws {
+        let leader = try TestLeader()
+        try leader.begin()
+        var launch = Launch(arguments: ["sh", "-c", "head -c 3000000 /dev/zero; exit 3"].map { Array($0.utf8) })
+        launch.hasWindow = true
+        leader.send(.launch(channel: 1, launch))
+        _ = try leader.wait { if case .output(1, 1, _) = $0 { true } else { false } }
+        usleep(300_000)
+        leader.send(.ping)
+        #expect(try leader.wait { $0 == .pong }.output(1).utf8.count <= (512 + 64) << 10)
+        try leader.takeAll(of: 1) { $0 == .exited(channel: 1, .exited(3)) }
+        #expect(try leader.wait { $0 == .exited(channel: 1, .exited(3)) }.output(1).utf8.count == 3_000_000)
+    }
+
+    @Test func anAskerThatIsGoneEndsItsProcess() throws {
+        let leader = try TestLeader()
+        try leader.begin()
+        var launch = Launch(arguments: ["sh", "-c", "echo up; cat; sleep 4718"].map { Array($0.utf8) })
+        launch.takesInput = true
+        launch.hasWindow = true
+        leader.send(.launch(channel: 1, launch))
+        _ = try leader.wait { if case .output(1, 1, _) = $0 { true } else { false } }
+        leader.send(.hangUp(channel: 1))
+        _ = try leader.wait { $0 == .exited(channel: 1, .signaled(SIGTERM)) }
+        #expect(try processes("sleep 4718").isEmpty)
+    }
+
     private func processes(_ words: String) throws -> [String] {
         try runProgram(["ps", "-eo", "stat,args"]).lines.filter { $0.hasSuffix(words) && !$0.hasPrefix("Z") }
     }
@@ -164,6 +192,23 @@ private final class TestLeader {
             usleep(2000)
         }
         return seen
+    }
+
+    /// Says of everything that comes on `channel` that it was taken, until `condition` holds for one message.
+    func takeAll(of channel: UInt32, until condition: (WireMessage) -> Bool) throws {
+        var known = 0
+        var isOver = false
+        while !isOver {
+            _ = try wait { message in
+                // Asked about all messages each time; any new one will do.
+                condition(message) || seen.messages.count > known
+            }
+            for message in seen.messages[known...] {
+                if case .output(channel, _, let bytes) = message { send(.taken(channel: channel, count: bytes.count)) }
+                if condition(message) { isOver = true }
+            }
+            known = seen.messages.count
+        }
     }
 
     func hangUp() { connection = nil }

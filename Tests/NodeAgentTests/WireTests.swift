@@ -20,7 +20,12 @@ import Testing
         .launched(channel: 9, pid: 77), .refused(channel: 1, errno: 2, subject: "x"),
         .output(channel: 4, stream: 2, bytes: [10]), .exited(channel: 1, .exited(255)),
         .exited(channel: 1, .signaled(9)), .input(channel: 0, bytes: []), .consumed(channel: 0, count: 65536),
-        .remote(channel: 3, host: "n2", command: Array("orted".utf8)), .hangUp(channel: 3),
+        .remote(channel: 3, RemoteCommand(host: "n2", line: Array("orted".utf8))), .hangUp(channel: 3),
+        .remote(
+            channel: 3,
+            RemoteCommand(
+                host: "n2", others: ["10.0.0.2"], line: [0xFF], takesInput: true,
+                terminal: TerminalSize(rows: 24, columns: 80))), .taken(channel: 3, count: 4096), .names(["n2.site"]),
         .rankJoining(rank: 5), .node(environment: [[1]], size: 6), .rankOutput(rank: 1, stream: 1, bytes: [1]),
         .rankStarted(rank: 1, size: 2, pid: 3), .rankExited(rank: 1, .exited(0)),
         .rankRefused(rank: 1, errno: 2, reason: "r"), .signal(10), .stop(graceMilliseconds: 0), .empty(unkillable: 1),

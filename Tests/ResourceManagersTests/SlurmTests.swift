@@ -66,5 +66,7 @@ import Testing
         #expect(ranks.contains("--mpi=pmi2") && ranks.contains("-n") && ranks.contains("3"))
         let salloc = SlurmCommands.allocation(for: .init(tasks: 4, nodes: 2), command: ["trireme"])
         #expect(salloc == ["salloc", "-Q", "-N", "2", "-n", "4", "trireme"])
+        // Slurm gives one task one node, whatever was asked for.
+        #expect(SlurmCommands.allocation(for: .init(tasks: 1, nodes: 2), command: []).suffix(2) == ["-n", "2"])
     }
 }

@@ -10,15 +10,17 @@ struct JobStats: ParsableCommand {
         commandName: "stats", abstract: "What a job's ranks used: processor time, peak memory, bytes read and written.",
         discussion: """
             Of a rank that runs, as of its last report (every 5 s); of one that ended, from the kernel's account of it \
-            and the children it waited for.
+            and the children it waited for. Lines of nodes, where a container has a control group, are what that \
+            counted: all processes there, and peak memory of all together.
             """)
 
     @Option(help: "table, json, jsonl or a template such as '{{.Rank}} {{.CPU}}'.") var format = RowFormat.table(nil)
-    @Flag(name: .customLong("per-rank"), help: "Only the ranks, without the line for all of them.") var perRank = false
+    @Flag(name: .customLong("per-rank"), help: "Only the ranks, without the lines for nodes and for all of them.")
+    var perRank = false
     @Argument(help: "The job.") var id: String
 
     struct Row: FormattedRow {
-        /// -1 is the whole job.
+        /// -1 for all ranks, of `node` or, where that is empty, of the job.
         var rank: Int
         var node: String
         var state: String
@@ -64,7 +66,12 @@ struct JobStats: ParsableCommand {
     func run() throws {
         let job = try JobFinder.summary(JobFinder.reader(id))
         var rows = job.ranks.map { Row(rank: $0.rank, node: $0.node, state: $0.state, $0.usage ?? ResourceUsage()) }
-        if !perRank { rows.append(Row(rank: -1, node: "", state: job.state.rawValue, job.total)) }
+        if !perRank {
+            rows += job.nodes.compactMap { node in
+                node.usage.map { Row(rank: -1, node: node.name, state: node.state, $0) }
+            }
+            rows.append(Row(rank: -1, node: "", state: job.state.rawValue, job.total))
+        }
         try Output.standard.rows(rows, as: format)
     }
 }

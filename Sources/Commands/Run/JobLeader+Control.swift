@@ -86,7 +86,9 @@ extension JobLeader {
             answer()
         case "update":
             guard machine.phase == .running else { return answer(EINVAL, "the job is \(machine.phase)") }
-            beginUpdate(Array(words.dropFirst()), for: controller)
+            do throws(UpdateRefusal) { try beginUpdate(Array(words.dropFirst()), for: controller) } catch {
+                answer(error.code, error.reason)
+            }
         case "attach":
             controller.isAttached = true
             recordEvent(.attached)
@@ -106,6 +108,12 @@ extension JobLeader {
     }
 }
 
+/// Why limits cannot be changed, before any node was asked.
+struct UpdateRefusal: Error {
+    var code: Int32
+    var reason: String
+}
+
 /// New limits on their way to the nodes, which are asked one after another's answer.
 struct LimitUpdate {
     var limits: [String]
@@ -115,10 +123,34 @@ struct LimitUpdate {
 }
 
 extension JobLeader {
-    fileprivate func beginUpdate(_ limits: [String], for controller: Controller) {
-        let living = agents.filter { !$0.value.connection.isClosed }
+    /// - Parameter words: `NAME=VALUE` of each limit; in front `rank=N` when only that rank's are meant.
+    fileprivate func beginUpdate(_ words: [String], for controller: Controller) throws(UpdateRefusal) {
+        var limits = words
+        var node: Int?
+        if let first = words.first, first.hasPrefix("rank=") {
+            node = try nodeAlone(Int(first.dropFirst(5)) ?? -1)
+            limits.removeFirst()
+        }
+        let living = agents.filter { !$0.value.connection.isClosed && (node == nil || $0.key == node) }
+        guard !living.isEmpty else { throw UpdateRefusal(code: ESRCH, reason: "its node is gone") }
         updates.append(LimitUpdate(limits: limits, controller: controller, awaited: Set(living.keys)))
         for link in living.values { link.connection.send(.update(limits.map { Array($0.utf8) })) }
+    }
+
+    /// The node whose container is that rank's alone: a container has one control group, whoever is in it.
+    private func nodeAlone(_ rank: Int) throws(UpdateRefusal) -> Int {
+        guard let place = job.map.place(of: rank) else {
+            throw UpdateRefusal(code: EINVAL, reason: "its ranks are 0 to \(job.map.size - 1)")
+        }
+        let others = job.map.nodes[place.node].tasks - 1
+        guard others == 0 else {
+            throw UpdateRefusal(
+                code: EOPNOTSUPP,
+                reason: "rank \(rank) has no control group of its own: it shares the container of "
+                    + "\(machine.nodeName(place.node)) with \(others) other rank\(others == 1 ? "" : "s") "
+                    + "(--ntasks-per-node 1 gives each its own; without --rank the limit is that of all)")
+        }
+        return place.node
     }
 
     /// Nodes answer in the order they were asked, so an answer belongs to the first that awaits it.

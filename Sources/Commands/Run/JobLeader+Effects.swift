@@ -43,6 +43,7 @@ extension JobLeader {
 
     private func begin() {
         takeTerminal()
+        if hasToldSystem { tellSystem("running") }
         switch rankStart {
         case .direct(let wireUp, _):
             for rank in 0..<job.map.size {
@@ -106,19 +107,18 @@ extension JobLeader {
             guard let asker = modexes.removeValue(forKey: ticket) else { return }
             agents[asker.node]?.connection.send(.modex(ticket: asker.ticket, status: status, bytes: bytes))
         case .output(let channel, let stream, let bytes): output(channel, stream, bytes)
-        case .consumed(_, let count): streams.inputTaken(count)
+        case .consumed(let channel, let count): consumed(channel, count)
         case .exited(let channel, let status): exited(channel, status, now)
         case .refused(let channel, let errno, let subject): refused(channel, node, errno, subject, now)
-        case .remote(let request, let host, let command): remote(node, request, host, command)
-        case .hangUp(let request): forward(node, request) { .hangUp(channel: $0) }
-        default: break
+        case .names(let names): agents[node]?.names = names
+        default: takeOfShell(message, from: node)
         }
     }
 
     /// A PMI barrier over the nodes: when the last has come, everybody gets everybody's keys.
     private func fence(_ node: Int, _ entries: [[UInt8]]) {
         fences[node] = entries
-        guard fences.count == job.map.nodes.count else { return }
+        guard fences.count == job.map.busyNodes else { return }
         let all = fences.sorted { $0.key < $1.key }.flatMap { $0.value }
         fences = [:]
         haveMet = true
@@ -194,6 +194,7 @@ extension JobLeader {
     private func exited(_ channel: UInt32, _ status: ExitStatus, _ now: Int) {
         guard let known = channels[channel] else { return }
         if let origin = known.origin {
+            channels[channel] = nil
             agents[origin.node]?.connection.send(.exited(channel: origin.request, status))
         } else if known.isLauncher {
             if machine.phase == .running { streams.add(2, launcherVoice.finish()) }
@@ -212,28 +213,6 @@ extension JobLeader {
             let (code, diagnostic) = notStarted(place, errno, subject)
             act(machine.handle(.refused(code: code, diagnostic), now: now))
         }
-    }
-
-    // MARK: Remote commands of launchers
-
-    private func remote(_ node: Int, _ request: UInt32, _ host: String, _ command: [UInt8]) {
-        // Launchers may use the short form of a long name, or the address.
-        let target = job.map.nodes.indices.first {
-            job.map.nodes[$0].name == host || agents[$0]?.address == host
-                || job.map.nodes[$0].name.split(separator: ".").first == host.split(separator: ".").first
-        }
-        guard let target else {
-            agents[node]?.connection.send(
-                .refused(channel: request, errno: Int(EHOSTUNREACH), subject: "not a node of this job"))
-            return
-        }
-        let shell = [Array("/bin/sh".utf8), Array("-c".utf8), command]
-        launch(Launch(arguments: shell), on: target, origin: (node, request))
-    }
-
-    private func forward(_ node: Int, _ request: UInt32, _ message: (UInt32) -> WireMessage) {
-        let known = channels.first { $0.value.origin.map { $0.node == node && $0.request == request } ?? false }
-        if let known { agents[known.value.node]?.connection.send(message(known.key)) }
     }
 
     // MARK: Standard input and state

@@ -67,6 +67,10 @@ final class JobLeader {
     /// When the user is next told which nodes are awaited.
     private var nextWaitNote = MonotonicTime.now() + 3_000
     private var exitCode: Int32?
+    /// The batch system shows that nodes are awaited.
+    var hasToldSystem = false
+    /// Its commands, while they run.
+    private var commentators: [HelperProcess] = []
 
     struct Stranger {
         var connection: Connection
@@ -78,6 +82,8 @@ final class JobLeader {
         let connection: Connection
         let address: String
         var lastHeard = MonotonicTime.now()
+        /// What its node is called besides.
+        var names: [String] = []
         /// Of the agent's `NodeIdentity`.
         let publicKey: [UInt8]
         init(_ connection: Connection, address: String, publicKey: [UInt8]) {
@@ -305,9 +311,10 @@ final class JobLeader {
             nextPing = now + Self.pingMilliseconds
             sendToAll(.ping)
         }
-        if machine.phase == .joining, !isQuiet, now >= nextWaitNote {
+        if machine.phase == .joining, now >= nextWaitNote {
             nextWaitNote = now + 10_000
-            noteMissing()
+            if !isQuiet { noteMissing() }
+            tellSystem("rendezvous \(job.map.nodes.count - machine.missingNodes.count)/\(job.map.nodes.count)")
         }
         for (node, link) in agents where !link.connection.isClosed {
             if streams.isCongested {
@@ -334,6 +341,7 @@ final class JobLeader {
             labelsOutput: job.labelsOutput, graceMilliseconds: job.graceMilliseconds)
         assignment.terminal = job.ranks.terminal
         assignment.isPerSocket = job.model == .socket
+        assignment.offersShell = job.ranks.offersShell
         return assignment
     }
 
@@ -384,6 +392,8 @@ final class JobLeader {
                 _ = helper.readOutput()
                 helper.hasEnded = true
                 act(machine.handle(.fanOutExited(ended, said: helper.tail), now: now))
+            } else if let index = commentators.firstIndex(where: { $0.pid == pid }) {
+                commentators.remove(at: index)
             } else if let step, step.pid == pid {
                 step.hasEnded = true
                 heardFromLauncher(2, step.readOutput())
@@ -398,6 +408,7 @@ final class JobLeader {
     /// At the end every agent has gone, so srun goes by itself; it is not waited for longer than 2 s.
     private func endHelpers() {
         step?.end(SIGTERM)
+        for commentator in commentators { commentator.end(SIGTERM) }
         fanOut?.awaitEnd(milliseconds: 2000)
     }
 
@@ -414,6 +425,17 @@ final class JobLeader {
         let missing = machine.missingNodes
         note("waiting for \(missing.count) of \(job.map.nodes.count) nodes: \(HostList(missing))")
     }
+
+    /// What becomes of a job that is slow to start, for those who look at it in the batch system. Jobs that start at
+    /// once spare its server the question.
+    func tellSystem(_ text: String) {
+        hasToldSystem = true
+        guard let words = Detection.manager(named: allocation.system)?.comment("trireme: \(text)", on: allocation),
+            let told = try? HelperProcess(words, environment: EnvironmentBlock.current())
+        else { return }
+        commentators.append(told)
+    }
+
     func note(_ text: String) {
         recordEvent(.message, text: text)
         streams.add(2, Array("trireme: \(text)\n".utf8))

@@ -20,6 +20,8 @@ struct LaunchSurvey {
     let pmixLibrary: String?
     let isSlurm: Bool
     let size: Int
+    /// Nodes of the job that have no rank.
+    private let idleNodes: Int
     /// What this host's srun can speak with ranks, asked for only when it matters.
     private let slurmKinds: () -> Set<String>?
 
@@ -32,6 +34,7 @@ struct LaunchSurvey {
         command = String(decoding: job.command.first ?? [], as: UTF8.self)
         image = container.image.name
         size = job.map.size
+        idleNodes = job.map.nodes.count - job.map.busyNodes
         isSlurm = allocation.system == "slurm"
         slurmKinds = {
             // It prints to standard error until Slurm 23, so a shell joins the two.
@@ -91,6 +94,9 @@ struct LaunchSurvey {
 
     /// Why the ranks cannot be started this way, nil when they can.
     func obstacle(to launcher: LauncherChoice) -> String? {
+        if idleNodes > 0, launcher == .mpirun || launcher == .srun {
+            return "\(idleNodes) of the nodes have no rank, which \(launcher.rawValue) would leave out"
+        }
         switch launcher {
         case .auto: return nil
         case .direct:

@@ -236,10 +236,6 @@ struct RunRequest {
                 DiagnosticCode("too-few-slots"), job,
                 reasons: ["has room for \(available) ranks on \(nodes) nodes, \(wanted) were asked for"],
                 remedies: ["salloc -n \(wanted) …", "squeue -j \(allocation.jobID) -o '%N %C'"])
-        case .moreNodesThanTasks(let nodes, let tasks):
-            return Diagnostic(
-                DiagnosticCode("option-value"), "-n \(tasks) -N \(nodes)",
-                reasons: ["fewer ranks than nodes"], remedies: ["-n \(nodes) or more, or -N \(tasks)"])
         case .contradiction(let tasks, let nodes, let perNode):
             return Diagnostic(
                 DiagnosticCode("option-value"), "-n \(tasks) -N \(nodes) --ntasks-per-node \(perNode)",

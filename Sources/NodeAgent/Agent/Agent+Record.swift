@@ -3,13 +3,14 @@ import JobModel
 import LinuxSystem
 
 extension Agent {
-    /// Above this many ranks a walk through /proc for each would be felt.
+    /// Above this many ranks the reading of their accounts would be felt.
     private static let sampledRanks = 512
 
     /// Tells the leader what the ranks have used so far. A congested leader is spared.
     func sampleUsage() {
         guard !leader.isCongested, ranks.count <= Self.sampledRanks else { return }
-        for (rank, pid) in ranks { leader.send(.rankUsage(rank: rank, UsageMeter.usage(of: pid))) }
+        let children = ranks.isEmpty ? [:] : ProcessTree.children()
+        for (rank, pid) in ranks { leader.send(.rankUsage(rank: rank, UsageMeter.usage(of: pid, among: children))) }
     }
 
     /// Stops or continues every rank with all below it, until none is left that was started meanwhile.

@@ -93,8 +93,7 @@ package final class Agent {
             if ready > 0 {
                 for (slot, source) in zip(slots, sources) where slot.revents != 0 { handle(source) }
             }
-            reap()
-            advanceEnding()
+            advanceEnding(hasChildren: reap())
             management?.considerRelease()
             leader.flush()
             if leader.isClosed, ending == nil { stop(graceMilliseconds: job?.graceMilliseconds ?? 0) }
@@ -122,6 +121,7 @@ package final class Agent {
         for (channel, process) in processes {
             if let input = process.input.waiting { watch(input, POLLOUT, .input(channel)) }
             if leader.isCongested { continue }
+            if process.isHeld { continue }
             for pipe in process.output { watch(pipe.raw, POLLIN, .output(channel, pipe)) }
         }
         if let input = rankInput.waiting { watch(input, POLLOUT, .input(Self.rankInputChannel)) }
@@ -163,6 +163,7 @@ package final class Agent {
     private func forward(_ pipe: OutputPipe, of process: AgentProcess) -> Bool {
         let bytes = pipe.read(into: chunk)
         if let bytes, !bytes.isEmpty {
+            process.sent(bytes.count)
             leader.send(.output(channel: process.channel, stream: pipe.stream, bytes: bytes))
         }
         if pipe.isAtEnd { process.output.removeAll { $0 === pipe } }
@@ -185,7 +186,7 @@ package final class Agent {
     }
 
     func drainOutputs(of process: AgentProcess) {
-        for pipe in process.output { while !leader.isCongested, forward(pipe, of: process) {} }
+        for pipe in process.output { while !leader.isCongested, !process.isHeld, forward(pipe, of: process) {} }
     }
 
     func flushInput(_ channel: UInt32) {
@@ -224,10 +225,12 @@ package final class Agent {
         case .input(let channel, let bytes):
             (channel == Self.rankInputChannel ? rankInput : processes[channel]?.input)?.add(bytes)
             flushInput(channel)
-        case .hangUp(let channel):
-            guard let process = processes[channel], process.status == nil else { return }
-            process.input.add([])
-            kill(-process.pid, SIGTERM)
+        case .hangUp(let channel): hangUp(channel)
+        case .taken(let channel, let count): processes[channel]?.taken(count)
+        case .launched(let request, _):
+            service?.client(ofRequest: request)?.connection.send(.launched(channel: 0, pid: 0))
+        case .consumed(let request, let count):
+            service?.client(ofRequest: request)?.connection.send(.consumed(channel: 0, count: count))
         case .output(let request, let stream, let bytes):
             service?.client(ofRequest: request)?.connection.send(.output(channel: 0, stream: stream, bytes: bytes))
         case .exited(let request, let status):
@@ -266,12 +269,14 @@ package final class Agent {
                     subject: "the node has \(RankBinding.socketCount()) sockets, and its ranks share one container "
                         + "(--model node --bind-to socket keeps each rank on its socket)")
             }
+            let names = job.offersShell ? ShellNames.own() : []
             environment = try ContainerPreparation.enter(job) { group in
                 Guard.keep(group)
                 controlGroup = group
                 heldGroup = HeldControlGroup(group)
             }
             service = try LocalService(key: job.key)
+            try offerShell(job, names)
             try makeTerminal(job)
             let statement = NodeIdentity.readiness(key: job.key, node: job.nodeIndex)
             leader.send(.ready(signature: identity.signature(of: statement)))
@@ -334,9 +339,11 @@ package final class Agent {
         leader.send(.output(channel: channel, stream: 2, bytes: text))
     }
 
-    private func reap() {
+    /// False when this process has no children at all.
+    private func reap() -> Bool {
         func process(_ pid: pid_t) -> AgentProcess? { processes.values.first { $0.pid == pid } }
-        _ = ProcessTree.reap(transfers: { process($0)?.transfers?.read() ?? ResourceUsage() }) { pid, status, usage in
+        let hasChildren = ProcessTree.reap(transfers: { process($0)?.transfers?.read() ?? ResourceUsage() }) {
+            pid, status, usage in
             guard let process = process(pid) else { return }
             if process.rank >= 0 { leader.send(.rankUsage(rank: process.rank, usage)) }
             process.status =
@@ -350,7 +357,7 @@ package final class Agent {
             if !process.exitIsReported {
                 // What it wrote before it ended comes before its end.
                 drainOutputs(of: process)
-                if leader.isCongested { continue }
+                if leader.isCongested || process.isHeld { continue }
                 process.exitIsReported = true
                 reportMemoryKills(to: channel)
                 if process.rank >= 0 {
@@ -363,6 +370,7 @@ package final class Agent {
             // A descendant may still hold the pipes; its output is passed on until they close.
             if process.output.isEmpty { processes[channel] = nil }
         }
+        return hasChildren
     }
 
     // MARK: The end
@@ -375,16 +383,17 @@ package final class Agent {
             return
         }
         ending = Ending(killAt: MonotonicTime.now() + graceMilliseconds)
+        // Of those that will be killed nobody hears more.
+        sampleUsage()
         for pid in ranks.values { kill(-pid, SIGTERM) }
         // Who is stopped would not hear it.
         if isSuspended { suspend(false) }
     }
 
-    private func advanceEnding() {
+    private func advanceEnding(hasChildren: Bool) {
         guard let ending else { return }
         let now = MonotonicTime.now()
         // Ranks that the batch system started are not our children; their shims tell us of their end.
-        let hasChildren = ProcessTree.reap { _, _, _ in }
         if !hasChildren, ranks.isEmpty { return finish(unkillable: 0) }
         if ranks.isEmpty, !ending.hasTermedLaunchers {
             // Launchers last: told earlier they would kill ranks that still use their grace.
@@ -394,6 +403,7 @@ package final class Agent {
             ProcessTree.signal(SIGTERM, below: getpid())
         }
         if now >= self.ending!.killAt {
+            sampleUsage()
             for pid in ranks.values { kill(-pid, SIGKILL) }
             finish(unkillable: Guard.killRemaining(below: getpid(), milliseconds: 5000))
         }

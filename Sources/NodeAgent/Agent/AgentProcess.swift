@@ -18,6 +18,8 @@ final class AgentProcess {
     var abortCode: Int32?
     /// Of a rank.
     private(set) var transfers: TransferMeter?
+    /// How much more output it may send before some is taken; nil where nobody counts.
+    private var credit: Int?
 
     /// Starts `launch`. Its outputs become pipes, its input a pipe or /dev/null.
     ///
@@ -25,7 +27,9 @@ final class AgentProcess {
     init(channel: UInt32, _ launch: Launch, environment: [[UInt8]], labels: Bool, terminal: AgentTerminal?)
         throws(SyscallError)
     {
-        let streams = try RankStreams(takesInput: launch.takesInput, terminal: launch.rank == 0 ? terminal : nil)
+        let own = try launch.terminal.map { size throws(SyscallError) in try AgentTerminal(size) }
+        let streams = try RankStreams(
+            takesInput: launch.takesInput, terminal: own ?? (launch.rank == 0 ? terminal : nil))
         let complete = EnvironmentBlock.merged(environment, launch.environment)
         let before = launch.rank >= 0 ? RankBinding.bind(complete) : nil
         defer { RankBinding.restore(before) }
@@ -38,6 +42,7 @@ final class AgentProcess {
         } catch { started = .failure(error) }
         streams.closeTheirs()
         self.channel = channel
+        if launch.hasWindow { credit = ShellSession.windowBytes }
         rank = launch.rank
         input = InputPipe(owning: streams.input)
         output = streams.outputs(labels && launch.rank >= 0 ? LineLabeler(rank: launch.rank) : nil)
@@ -50,6 +55,12 @@ final class AgentProcess {
             throw error
         }
     }
+
+    /// There may be output that waits for its reader.
+    var isHeld: Bool { !output.isEmpty && (credit ?? 1) <= 0 }
+
+    func sent(_ count: Int) { credit = credit.map { $0 - count } }
+    func taken(_ count: Int) { credit = credit.map { min(ShellSession.windowBytes, $0 + max(0, count)) } }
 }
 
 /// The agent's end of a process's standard input, and what did not fit in yet. The sender's window

@@ -98,9 +98,11 @@ extension Agent {
             ranks[rank] = nil
             client.hasReportedExit = true
             leader.send(message)
-        case .remote(_, let host, let command):
+        case .remote(_, let command):
             client.asksForRemote = true
-            leader.send(.remote(channel: id, host: host, command: command))
+            leader.send(.remote(channel: id, command))
+        case .input(_, let bytes) where client.asksForRemote: leader.send(.input(channel: id, bytes: bytes))
+        case .taken(_, let count) where client.asksForRemote: leader.send(.taken(channel: id, count: count))
         default: client.connection.close()
         }
     }

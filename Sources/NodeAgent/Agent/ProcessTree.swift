@@ -5,14 +5,9 @@ import LinuxSystem
 
 /// The processes below one process, by /proc (proc(5), field 4 of `stat` is the parent).
 package enum ProcessTree {
-    package static func descendants(of root: pid_t) -> [pid_t] {
-        var children: [pid_t: [pid_t]] = [:]
-        guard let directory = opendir("/proc") else { return [] }
-        defer { closedir(directory) }
-        while let entry = readdir(directory) {
-            guard let pid = number(entry), let parent = parent(of: pid) else { continue }
-            children[parent, default: []].append(pid)
-        }
+    /// - Parameter children: as `children()` has them, for who asks about several processes.
+    package static func descendants(of root: pid_t, among children: [pid_t: [pid_t]]? = nil) -> [pid_t] {
+        let children = children ?? self.children()
         var found: [pid_t] = []
         var queue = [root]
         while let next = queue.popLast() {
@@ -21,6 +16,18 @@ package enum ProcessTree {
             queue += below
         }
         return found
+    }
+
+    /// The children of every process.
+    static func children() -> [pid_t: [pid_t]] {
+        var children: [pid_t: [pid_t]] = [:]
+        guard let directory = opendir("/proc") else { return [:] }
+        defer { closedir(directory) }
+        while let entry = readdir(directory) {
+            guard let pid = number(entry), let parent = parent(of: pid) else { continue }
+            children[parent, default: []].append(pid)
+        }
+        return children
     }
 
     private static func number(_ entry: UnsafeMutablePointer<dirent>) -> pid_t? {

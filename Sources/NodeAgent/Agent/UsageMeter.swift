@@ -47,9 +47,9 @@ enum UsageMeter {
     }
 
     /// What `pid` and all below it used so far.
-    static func usage(of pid: pid_t) -> ResourceUsage {
+    static func usage(of pid: pid_t, among children: [pid_t: [pid_t]]) -> ResourceUsage {
         var sum = ResourceUsage()
-        for process in [pid] + ProcessTree.descendants(of: pid) {
+        for process in [pid] + ProcessTree.descendants(of: pid, among: children) {
             let own = transfers(of: process)
             sum.readBytes += own.readBytes
             sum.writtenBytes += own.writtenBytes

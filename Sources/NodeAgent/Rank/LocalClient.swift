@@ -5,10 +5,10 @@ import LinuxSystem
 /// A connection to the agent of this node, for the shim and the remote shell.
 enum LocalClient {
     static func connect() throws(SyscallError) -> Connection {
-        guard let variable = getenv("TRIREME_AGENT") else {
+        guard let key = getenv("TRIREME_AGENT").map({ String(cString: $0) }) ?? ShellPlace.key() else {
             throw SyscallError("connect", "TRIREME_AGENT", errno: ENOENT)
         }
-        let name = Array("trireme/\(String(cString: variable))".utf8)
+        let name = Array("trireme/\(key)".utf8)
         let raw = try checked("socket") {
             Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         }

@@ -52,9 +52,12 @@ final class PMIxManagement {
         defer { for end in [ends[1], said.write, null] { close(end) } }
         (socket, complaints) = (ends[0], said.read)
         _ = linux_fcntl_int(complaints, F_SETFL, Int(O_NONBLOCK))
+        // Nodes without ranks, always the last, are nothing to it.
+        let counts = job.ranksPerNode.prefix { $0 > 0 }
         let words = [
-            Self.program, library, "trireme.\(job.jobID)", "\(job.nodeIndex)", job.nodeNames.joined(separator: ","),
-            job.ranksPerNode.map { "\($0)" }.joined(separator: ","), ContainerPreparation.directory,
+            Self.program, library, "trireme.\(job.jobID)", "\(job.nodeIndex)",
+            job.nodeNames.prefix(counts.count).joined(separator: ","),
+            counts.map { "\($0)" }.joined(separator: ","), ContainerPreparation.directory,
         ]
         _ = try Spawn.start(
             words.map { Array($0.utf8) }, environment: environment,

@@ -35,6 +35,8 @@ enum RankShim {
             return waitForRelease(connection, 125)
         }
         var environment = EnvironmentBlock.merged(host, node.environment + part.environment + place.variables)
+        // Slurm's tasks come with the image's PATH, not with the agent's.
+        if ShellPlace.isThere { environment = ShellPlace.environment(environment) }
         let relay = PMIRelay(environment: &environment)
         let handled = handledSignals.reduce(UInt64(0)) { $0 | 1 << UInt64($1 - 1) }
         _ = linux_sigprocmask(SIG_BLOCK, handled, nil)

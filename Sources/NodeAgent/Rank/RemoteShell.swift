@@ -17,7 +17,8 @@ package enum RemoteShell {
         do throws(SyscallError) { connection = try LocalClient.connect() } catch {
             return complain("no agent of a job on this node: \(error.sentence)", 125)
         }
-        connection.send(.remote(channel: 0, host: host, command: commandLine(Array(words.dropFirst()))))
+        let command = RemoteCommand(host: host, line: commandLine(Array(words.dropFirst())))
+        connection.send(.remote(channel: 0, command))
         return relay(connection, host)
     }
 
@@ -49,7 +50,9 @@ package enum RemoteShell {
             if messages.isEmpty { return complain("\(host): the job has ended", 125) }
             for message in messages {
                 switch message {
-                case .output(_, let stream, let bytes): writeAll(Int32(stream), bytes)
+                case .output(_, let stream, let bytes):
+                    writeAll(Int32(stream), bytes)
+                    connection.send(.taken(channel: 0, count: bytes.count))
                 case .exited(_, let status): return status.code
                 case .refused(_, let errno, let subject):
                     return complain("\(host): \(subject): \(String(cString: strerror(Int32(errno))))", 125)

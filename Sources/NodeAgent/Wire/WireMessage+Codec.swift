@@ -39,6 +39,8 @@ private enum Kind {
     static let update: UInt16 = 45
     static let updated: UInt16 = 46
     static let nodeUsage: UInt16 = 47
+    static let taken: UInt16 = 48
+    static let names: UInt16 = 49
 }
 
 extension WireMessage {
@@ -71,6 +73,8 @@ extension WireMessage {
             w.put(launch.takesInput ? 1 : 0)
             w.put(launch.wireUp.number)
             w.put(launch.wireUp.library)
+            w.put(launch.hasWindow ? 1 : 0)
+            w.put(launch.terminal)
             return made(Kind.launch, channel)
         case .launched(let channel, let pid):
             w.put(pid)
@@ -102,10 +106,19 @@ extension WireMessage {
         case .consumed(let channel, let count):
             w.put(count)
             return made(Kind.consumed, channel)
-        case .remote(let channel, let host, let command):
-            w.put(host)
-            w.put(command)
+        case .remote(let channel, let command):
+            w.put(command.host)
+            w.put(command.others.map { Array($0.utf8) })
+            w.put(command.line)
+            w.put(command.takesInput ? 1 : 0)
+            w.put(command.terminal)
             return made(Kind.remote, channel)
+        case .taken(let channel, let count):
+            w.put(count)
+            return made(Kind.taken, channel)
+        case .names(let names):
+            w.put(names.map { Array($0.utf8) })
+            return made(Kind.names)
         case .hangUp(let channel): return made(Kind.hangUp, channel)
         case .rankStarted(let rank, let size, let pid):
             w.put(rank)
@@ -202,19 +215,27 @@ extension WireMessage {
         case Kind.ready: self = .ready(signature: try r.data())
         case Kind.failed: self = .failed(step: try r.text(), errno: try r.number(), subject: try r.text())
         case Kind.launch:
-            self = .launch(
-                channel: channel,
-                Launch(
-                    arguments: try r.list(), environment: try r.list(), rank: try r.number(),
-                    takesInput: try r.number() != 0,
-                    wireUp: try WireUp(number: r.number(), library: r.text(), in: frame)))
+            var launch = Launch(
+                arguments: try r.list(), environment: try r.list(), rank: try r.number(),
+                takesInput: try r.number() != 0,
+                wireUp: try WireUp(number: r.number(), library: r.text(), in: frame))
+            launch.hasWindow = try r.number() != 0
+            launch.terminal = try r.terminal()
+            self = .launch(channel: channel, launch)
         case Kind.launched: self = .launched(channel: channel, pid: try r.number())
         case Kind.refused: self = .refused(channel: channel, errno: try r.number(), subject: try r.text())
         case Kind.output: self = .output(channel: channel, stream: try r.number(), bytes: try r.data())
         case Kind.exited: self = .exited(channel: channel, try r.status(frame))
         case Kind.input: self = .input(channel: channel, bytes: try r.data())
         case Kind.consumed: self = .consumed(channel: channel, count: try r.number())
-        case Kind.remote: self = .remote(channel: channel, host: try r.text(), command: try r.data())
+        case Kind.remote:
+            self = .remote(
+                channel: channel,
+                RemoteCommand(
+                    host: try r.text(), others: try r.texts(), line: try r.data(), takesInput: try r.number() != 0,
+                    terminal: try r.terminal()))
+        case Kind.taken: self = .taken(channel: channel, count: try r.number())
+        case Kind.names: self = .names(try r.texts())
         case Kind.hangUp: self = .hangUp(channel: channel)
         case Kind.rankStarted:
             self = .rankStarted(rank: try r.number(), size: try r.number(), pid: try r.number())
@@ -266,9 +287,9 @@ extension JobAssignment {
         w.put(overrides)
         w.put(labelsOutput ? 1 : 0)
         w.put(graceMilliseconds)
-        w.put(terminal?.rows ?? -1)
-        w.put(terminal?.columns ?? -1)
+        w.put(terminal)
         w.put(isPerSocket ? 1 : 0)
+        w.put(offersShell ? 1 : 0)
     }
 
     fileprivate init(reading r: inout WireReader) throws(WireFailure) {
@@ -278,9 +299,9 @@ extension JobAssignment {
             ranksPerNode: try r.texts().map { Int($0) ?? 0 }, plan: try r.data(), store: try r.text(),
             directory: try r.data(), environment: try r.list(), overrides: try r.list(),
             labelsOutput: try r.number() != 0, graceMilliseconds: try r.number())
-        let size = TerminalSize(rows: try r.number(), columns: try r.number())
-        terminal = size.rows < 0 ? nil : size
+        terminal = try r.terminal()
         isPerSocket = try r.number() != 0
+        offersShell = try r.number() != 0
     }
 }
 
@@ -305,7 +326,18 @@ extension WireWriter {
     }
 }
 
+extension WireWriter {
+    fileprivate mutating func put(_ terminal: TerminalSize?) {
+        put(terminal?.rows ?? -1)
+        put(terminal?.columns ?? -1)
+    }
+}
+
 extension WireReader {
+    fileprivate mutating func terminal() throws(WireFailure) -> TerminalSize? {
+        let size = TerminalSize(rows: try number(), columns: try number())
+        return size.rows < 0 ? nil : size
+    }
     fileprivate mutating func status(_ frame: Frame) throws(WireFailure) -> ExitStatus {
         switch try number() {
         case let code where (0..<256).contains(code): .exited(Int32(code))

@@ -24,8 +24,13 @@ package enum WireMessage: Equatable, Sendable {
     case input(channel: UInt32, bytes: [UInt8])
     /// A→L: that many bytes of `input` reached the process (the sender's window opens by as many).
     case consumed(channel: UInt32, count: Int)
-    /// C→A→L: run a shell command on another node; its output and exit come back on `channel`.
-    case remote(channel: UInt32, host: String, command: [UInt8])
+    /// C→A→L: run a shell command on another node; its output and exit come back on `channel`, `launched` before
+    /// them, and it gets the `input` of that channel.
+    case remote(channel: UInt32, RemoteCommand)
+    /// C→A→L→A: so many bytes of the output of a process with a window were taken by who asked for it.
+    case taken(channel: UInt32, count: Int)
+    /// A→L: further names and addresses of its node.
+    case names([String])
     /// The one who asked for a process is gone: end it.
     case hangUp(channel: UInt32)
     /// C→A: a rank's shim presents itself. A→C: what its node knows; the rank's standard streams
@@ -99,6 +104,8 @@ package struct JobAssignment: Equatable, Sendable {
     package var terminal: TerminalSize?
     /// One container per socket was asked for.
     package var isPerSocket = false
+    /// `ssh` and `rsh` in the container are ours.
+    package var offersShell = false
 
     package init(
         jobID: String, key: String, nodeIndex: Int, nodeNames: [String], nodeAddresses: [String], size: Int,
@@ -132,6 +139,10 @@ package struct Launch: Equatable, Sendable {
     package var rank: Int
     package var takesInput: Bool
     package var wireUp: WireUp
+    /// Its output waits for `taken`.
+    package var hasWindow = false
+    /// It gets a terminal of its own for its three streams.
+    package var terminal: TerminalSize?
 
     package init(
         arguments: [[UInt8]], environment: [[UInt8]] = [], rank: Int = -1, takesInput: Bool = false,
@@ -142,6 +153,28 @@ package struct Launch: Equatable, Sendable {
         self.environment = environment
         self.rank = rank
         self.takesInput = takesInput
+    }
+}
+
+/// What somebody on one node wants run on another.
+package struct RemoteCommand: Equatable, Sendable {
+    /// As it was typed.
+    package var host: String
+    /// What else the asker's node calls that host.
+    package var others: [String]
+    /// For /bin/sh.
+    package var line: [UInt8]
+    package var takesInput: Bool
+    package var terminal: TerminalSize?
+
+    package init(
+        host: String, others: [String] = [], line: [UInt8], takesInput: Bool = false, terminal: TerminalSize? = nil
+    ) {
+        self.host = host
+        self.others = others
+        self.line = line
+        self.takesInput = takesInput
+        self.terminal = terminal
     }
 }
 

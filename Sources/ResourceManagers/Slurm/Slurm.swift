@@ -48,6 +48,11 @@ package enum Slurm: ResourceManager {
             whenLost: ["squeue and sinfo -N show whether the node or the job was taken away"])
     }
 
+    /// scontrol(1): a job's owner may change its comment.
+    package static func comment(_ text: String, on allocation: Allocation) -> [String]? {
+        ["scontrol", "--quiet", "update", "JobId=\(allocation.jobID)", "Comment=\(text)"]
+    }
+
     package static func fanOut(_ agent: AgentStart, in surroundings: Surroundings) -> [FanOutCommand] {
         [
             FanOutCommand(

@@ -30,7 +30,8 @@ package enum SlurmCommands {
     package static func allocation(for request: ResourceRequest, command: [String]) -> [String] {
         var words = ["salloc", "-Q"]
         if let nodes = request.nodes { words += ["-N", "\(nodes)"] }
-        if let tasks = request.tasks { words += ["-n", "\(tasks)"] }
+        // With fewer tasks than nodes it would give as few nodes.
+        if let tasks = request.tasks { words += ["-n", "\(max(tasks, request.nodes ?? 1))"] }
         if let perNode = request.tasksPerNode { words += ["--ntasks-per-node=\(perNode)"] }
         if let processors = request.cpusPerTask { words += ["-c", "\(processors)"] }
         return words + command

@@ -12,7 +12,7 @@ struct ParallelOptions: ParsableArguments {
         "--ntasks", "--nodes", "--ntasks-per-node", "--model", "--launcher", "--mpi", "--cluster", "--label-io",
         "--grace", "--join-timeout", "--port", "--rm", "--hostfile", "--cpus-per-task", "--bind-to", "--output",
         "--error", "--keep-going", "--time", "--exit-timeout", "--pipe-fail", "--kvs", "--kvs-cacert", "--kvs-cert",
-        "--kvs-key",
+        "--kvs-key", "--no-ssh",
     ]
 
     @Option(name: [.customShort("n"), .long], help: "Ranks of a parallel job.") var ntasks: Int?
@@ -47,6 +47,7 @@ struct ParallelOptions: ParsableArguments {
     var resourceManager: String = "auto"
     @Option(help: "Machines reached by ssh, a line each: HOST, HOST:SLOTS or HOST slots=SLOTS.") var hostfile: String?
 
+    @Flag(help: "Leave the image's own ssh and rsh in place: ours lead to the job's other nodes.") var noSsh = false
     @Option(help: "The site's etcd, https://HOST:PORT[,…]: the job's nodes meet there (else at the job's leader).")
     var kvs: String?
     @Option(help: "PEM file with the authority of --kvs.") var kvsCacert: String?
@@ -103,6 +104,7 @@ struct ParallelOptions: ParsableArguments {
         settings.timeLimitMilliseconds = try timeLimit()
         settings.outputPattern = output
         settings.errorPattern = error
+        settings.offersShell = !noSsh
         return settings
     }
 

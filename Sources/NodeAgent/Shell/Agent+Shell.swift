@@ -1,0 +1,24 @@
+import Glibc
+import JobModel
+
+extension Agent {
+    /// Puts `ssh` into the container, first in the PATH of all that runs there, and tells the leader by what other
+    /// names the node may be asked for.
+    func offerShell(_ job: JobAssignment, _ names: [String]) throws(AgentFailure) {
+        // Without a container it would be the host's ssh that is covered.
+        guard job.offersShell, !job.plan.isEmpty else { return }
+        try ShellPlace.make(key: job.key)
+        environment = ShellPlace.environment(environment)
+        leader.send(.names(names))
+    }
+
+    /// Who asked for a process is gone: it gets TERM, the end of its input, and nobody to write to.
+    func hangUp(_ channel: UInt32) {
+        guard let process = processes[channel] else { return }
+        process.output = []
+        guard process.status == nil else { return }
+        process.input.add([])
+        _ = process.input.flush()
+        kill(-process.pid, SIGTERM)
+    }
+}

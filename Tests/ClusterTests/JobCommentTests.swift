@@ -1,0 +1,31 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// A job that is slow to start says so where the batch system's users look.
+@Suite struct JobCommentTests {
+    @Test func slurmShowsWhichNodesAreAwaited() throws {
+        let fixture = try JobFixture(nodes: 2)
+        let slurmd = try #require(
+            try fixture.clusters.status(JobFixture.name).nodes.first { $0.name == "n2" }?.services
+                .first { $0.name.contains("slurmd") }?.pid)
+        func comment(_ wanted: String) throws -> String {
+            var seen = ""
+            _ = try ClusterFixture.eventually(within: 40) {
+                seen = try fixture.script("scontrol show job | grep -o 'Comment=.*'").outputText
+                return seen.contains(wanted)
+            }
+            return seen
+        }
+        // The agent of n2 starts when its slurmd goes on.
+        kill(slurmd, SIGSTOP)
+        let started = try fixture.script(
+            "salloc -Q -N 2 -n 2 trireme run -N 2 mpi-hello:mpich sleep 300 >/dev/null 2>&1 & echo started")
+        #expect(started.lines == ["started"])
+        #expect(try comment("1/2") == "Comment=trireme: rendezvous 1/2\n")
+        kill(slurmd, SIGCONT)
+        #expect(try comment("running") == "Comment=trireme: running\n")
+        _ = try fixture.script("scancel -u $(id -un)")
+        #expect(try fixture.isClean(nodes: ["ctl", "n1", "n2"]))
+    }
+}
