@@ -39,8 +39,14 @@ package enum Launcher {
         } catch {
             throw LaunchFailure(.readPlan, line.image, errno: EBADMSG)
         }
+        let facts = PlanFacts(plan)
+        if line.planDescriptor < 0, line.agentKey == nil, let name = facts.imageName,
+            PolicyGlance.concerns(name, host)
+        {
+            return handOver(arguments, host)
+        }
         var entry = ContainerEntry(
-            plan: plan, facts: PlanFacts(plan), request: line.request, store: store.root, host: host,
+            plan: plan, facts: facts, request: line.request, store: store.root, host: host,
             typedImage: line.image)
         let command = try CommandExecution(
             arguments: composedArguments(line, plan, entry.facts),

@@ -35,6 +35,9 @@ package struct ImageResolver: Sendable {
         throw try notFound(name)
     }
 
+    /// Whether `name` says where a file or a directory lies.
+    package static func isPath(_ name: String) -> Bool { PathImage.path(in: name) != nil }
+
     package func notFound(_ name: String) throws(Diagnostic) -> Diagnostic {
         let names = try store.images().filter(\.hasName).map(\.name)
         // The tag is often left out, and so is the host podman adds.

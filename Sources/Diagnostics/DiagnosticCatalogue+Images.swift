@@ -12,8 +12,9 @@ extension DiagnosticCatalogue {
             "'trireme image verify --repair' unpacks damaged layers anew; a damaged blob has to be loaded or pulled again."
         ),
         Entry(
-            "image-unsigned", "no signature of the given key covers the image",
-            "Check the key and where the signature is kept: a sig tag in the same layout, as cosign makes it."),
+            "image-unsigned", "no signature of the given key covers the image, or none of the keys that a policy names",
+            "Check the key and where the signature is kept: a sig tag in the same layout, as cosign makes it. An image of "
+                + "the store that a policy wants signed: 'trireme pull NAME' looks for its signature."),
         Entry(
             "image-lint", "'image lint' found something a released image should not have",
             "Each finding names the file and the remedy."),

@@ -12,9 +12,10 @@ extension DiagnosticCatalogue {
             "file-unverified", "nothing says what a file behind an address must be",
             "Pin it (https://…#sha256=DIGEST), or name the key that signed it (--key)."),
         Entry(
-            "spread-failed", "'image spread' could not bring the image to all nodes of the allocation",
+            "spread-failed", "'image spread' or a job could not bring the image to all nodes of the allocation",
             "The message names the nodes. They reach each other at the port given with --port; once more is quick, "
-                + "because nodes that have the image are done at once."),
+                + "because nodes that have the image are done at once. With a store that all nodes share nothing is brought."
+        ),
         Entry(
             "sync-invalid", "the file given to 'image sync' is not a list of images",
             "Documentation/Reference/policy.md has the format."),

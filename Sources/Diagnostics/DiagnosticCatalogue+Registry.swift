@@ -28,7 +28,7 @@ extension DiagnosticCatalogue {
             "Nothing of it was stored. Try again; if it stays so, a proxy or mirror in between is damaged or hostile."),
         Entry(
             "not-an-image", "the reference names something else than a container image for Linux",
-            "An artifact (chart, signature, SBOM), an image of Docker's first format, or one with layers kept elsewhere."
+            "An artifact (chart, signature, SBOM), or an image of Docker's first format."
         ),
         Entry(
             "reference-invalid", "the name is not one a registry can have",

@@ -380,7 +380,7 @@ struct ArchiveContents {
             guard type.contains(".layer.") || type.contains(".rootfs.") else {
                 throw ArchiveFault(.unsupported, entry: Array(name.utf8), "a layer of type '\(type)'")
             }
-            let found = try blob(descriptor, "layer")
+            let found = try blob(descriptor, descriptor.isForeign ? "layer, which may be kept elsewhere," : "layer")
             layers.append(
                 IncomingLayer(
                     name: found.name, in: found.member.descriptor, offset: found.member.offset,

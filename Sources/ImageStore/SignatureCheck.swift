@@ -49,7 +49,8 @@ package struct SigningKey: Sendable {
             ["cosign container image signature", "atomic container signature"].contains(said.critical.type),
             said.critical.image.digest == manifest
         else { return nil }
-        return VerifiedSignature(reference: said.critical.identity?.reference)
+        return VerifiedSignature(
+            reference: said.critical.identity?.reference, text: signature, payload: payload, digest: manifest)
     }
 
     /// Whether `signature` (its bytes, or their base64 as `cosign sign-blob` writes it) is this key's over all
@@ -93,6 +94,10 @@ private struct SimpleSigning: Decodable {
 package struct VerifiedSignature: Sendable {
     /// The name it was signed under, when the payload says.
     package var reference: String?
+    /// In base64, what it was made over, and the digest that says: of an image, or of an index that leads to it.
+    package var text: String
+    package var payload: [UInt8]
+    package var digest: OCIModel.Digest
 }
 
 extension ImageStore {

@@ -13,6 +13,7 @@ package struct StoreLayout: Sendable {
     package func image(_ manifest: Digest) -> String { "\(root)/images/\(manifest.hex)" }
     package func relativePrepared(_ manifest: Digest) -> String { "images/\(manifest.hex)/prepared" }
     package func record(_ manifest: Digest) -> String { image(manifest) + "/record.json" }
+    package func signatures(_ manifest: Digest) -> String { image(manifest) + "/signatures.json" }
     package func pin(_ manifest: Digest) -> String { image(manifest) + "/pinned" }
     package func plan(fileName: String) -> String { "\(root)/plans/\(fileName)" }
     package var plans: String { root + "/plans" }

@@ -57,7 +57,8 @@ package enum AgentProgram {
         } catch { return complain("cannot reach the job's leader at \(words[2]): \(error.sentence)") }
     }
 
-    private static func jobSecret(_ place: String) -> [UInt8]? {
+    /// The secret of the job this process was started for, from where `place` says (see `secretVariable`).
+    package static func jobSecret(_ place: String) -> [UInt8]? {
         var text: [UInt8] = []
         if let value = getenv(secretVariable) {
             text = Array(String(cString: value).utf8)

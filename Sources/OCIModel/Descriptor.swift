@@ -6,6 +6,8 @@ package struct Descriptor: Codable, Equatable, Sendable {
     package var size: Int64
     package var platform: Platform?
     package var annotations: [String: String]?
+    /// Where the content can be had besides a registry, for layers that may not be passed on.
+    package var urls: [String]?
 
     package init(
         mediaType: String?, digest: Digest, size: Int64, platform: Platform? = nil, annotations: [String: String]? = nil
@@ -32,6 +34,11 @@ package struct Descriptor: Codable, Equatable, Sendable {
         guard let name = annotations?["org.opencontainers.image.ref.name"] else { return false }
         let tag = name.split(separator: ":").last.map(String.init) ?? name
         return tag.hasPrefix("sha256-") && [".sig", ".att", ".sbom"].contains { tag.hasSuffix($0) }
+    }
+    /// A layer that its maker does not let others hand on: docker's "foreign", OCI's "non-distributable"
+    /// (image-spec layer.md).
+    package var isForeign: Bool {
+        mediaType.map { $0.contains(".foreign.") || $0.contains(".nondistributable.") } ?? false
     }
     package var isIndex: Bool {
         mediaType == MediaType.index || mediaType == "application/vnd.docker.distribution.manifest.list.v2+json"

@@ -36,6 +36,13 @@ package struct RegistryPolicy: Sendable {
 
     private var sources: [Source] = []
 
+    package static let site = "/etc/trireme/policy.json"
+
+    /// Whether there is any policy at all; without one nobody need read anything.
+    package static var isAny: Bool {
+        Files.exists(site) || (getenv("TRIREME_POLICY").map { $0[0] != 0 } ?? false)
+    }
+
     /// Allows everything.
     init() {}
 

@@ -22,16 +22,24 @@ package struct RegistrySettings: Sendable {
     package var proxies: ProxyRules
     /// Between the nodes of a job: no policy is asked.
     package var isWithinJob = false
+    /// What the job's own registries ask for; sent to whatever is spoken to, so only ever set for those.
+    package var jobSecret: String?
     /// Policies beside the site's own.
     package var policies: [String]
     /// docker's `config.json`.
     package var credentialFile: String
+    /// Where podman, buildah and skopeo keep theirs, asked when docker's has none (containers-auth.json(5)).
+    package var otherCredentialFiles: [String]
 
     package init(environment: (String) -> String?, home: String) {
         func value(_ name: String) -> String? { environment(name).flatMap { $0.isEmpty ? nil : $0 } }
         proxies = ProxyRules(environment: environment)
         policies = (value("TRIREME_POLICY") ?? "").split(separator: ":").map(String.init)
         credentialFile = (value("DOCKER_CONFIG") ?? home + "/.docker") + "/config.json"
+        otherCredentialFiles =
+            [value("REGISTRY_AUTH_FILE")].compactMap { $0 }
+            + [value("XDG_RUNTIME_DIR"), value("XDG_CONFIG_HOME") ?? home + "/.config"].compactMap { $0 }
+            .map { $0 + "/containers/auth.json" }
         certificateDirectories = [
             home + "/.config/containers/certs.d", "/etc/docker/certs.d", "/etc/containers/certs.d",
         ]
@@ -47,10 +55,19 @@ package struct RegistrySettings: Sendable {
 }
 
 extension RegistrySettings {
+    /// The login for a repository, docker's own before podman's.
+    func credential(for host: String, _ repository: String) throws(RegistryFault) -> Credential? {
+        for path in [credentialFile] + otherCredentialFiles {
+            let configuration = try DockerConfiguration(path: path)
+            if let found = try configuration.credential(for: host, repository) { return found }
+        }
+        return nil
+    }
+
     /// The site's policy and the user's.
     func policy() throws(Diagnostic) -> RegistryPolicy {
         if isWithinJob { return RegistryPolicy() }
-        return try RegistryPolicy(optional: "/etc/trireme/policy.json", named: policies)
+        return try RegistryPolicy(optional: RegistryPolicy.site, named: policies)
     }
 }
 

@@ -30,7 +30,8 @@ import Testing
         .rankStarted(rank: 1, size: 2, pid: 3), .rankExited(rank: 1, .exited(0)),
         .rankRefused(rank: 1, errno: 2, reason: "r"), .signal(10), .stop(graceMilliseconds: 0), .empty(unkillable: 1),
         .ping, .pong, .release, .fence([[1], []]), .fenceDone([]), .modexWanted(ticket: 3, rank: 1),
-        .modex(ticket: 3, status: -46, bytes: [1]),
+        .modex(ticket: 3, status: -46, bytes: [1]), .imageWanted(path: "/s/layers/1"),
+        .fetchImage(command: [[1]], environment: [], plan: [7]), .imageSettled, .imageFetched(origin: "10.0.0.1:2"),
     ]
 
     @Test(arguments: messages) func everyMessageComesBack(_ message: WireMessage) throws {

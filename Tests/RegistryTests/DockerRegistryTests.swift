@@ -131,4 +131,30 @@ import Testing
         try configure("{not json")
         #expect(try pull().contains("[credentials]"))
     }
+
+    /// podman keeps its logins elsewhere, and for parts of a registry.
+    @Test func podmansLogins() throws {
+        let server = try Server()
+        let sandbox = try Sandbox()
+        let runtime = sandbox.directory.path + "/runtime"
+        try FileManager.default.createDirectory(
+            atPath: runtime + "/containers", withIntermediateDirectories: true)
+        func entry(_ login: String) -> String { #"{"auth":"\#(Data(login.utf8).base64EncodedString())"}"# }
+        let text = """
+            {"auths":{"\(server.host)":\(entry("bob:wrong")),"\(server.host)/team":\(entry("alice:s3cret")),\
+            "\(server.host)/team/x":\(entry("eve:x"))}}
+            """
+        try text.write(toFile: runtime + "/containers/auth.json", atomically: true, encoding: .utf8)
+        func pull(_ name: String, _ extra: [String: String?]) throws -> String {
+            try sandbox.trireme("pull", "\(server.host)/\(name):1", "--cacert", server.authority, with: extra).errorText
+        }
+        for extra in [["XDG_RUNTIME_DIR": runtime], ["REGISTRY_AUTH_FILE": runtime + "/containers/auth.json"]] {
+            #expect(try pull("team/none", extra).contains("[registry-not-found]"))
+            #expect(try pull("teams/none", extra).contains("[registry-authentication]"))
+            #expect(try pull("team/x", extra).contains("[registry-authentication]"))
+        }
+        // docker's own login goes first.
+        try sandbox.logIn(server.host, "alice", "s3cret")
+        #expect(try pull("teams/none", ["XDG_RUNTIME_DIR": runtime]).contains("[registry-not-found]"))
+    }
 }

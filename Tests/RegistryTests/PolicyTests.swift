@@ -55,7 +55,7 @@ import Testing
     }
 
     /// Keys made by openssl, and a signature of `digest` as cosign writes it: the payload and a manifest.
-    private struct Signer {
+    struct Signer {
         let directory: String
         @discardableResult
         func shell(_ line: String, input: Data = Data()) throws -> ProgramRun {

@@ -202,12 +202,6 @@ import Testing
             "not-an-image", "application/vnd.cncf.helm.config.v1+json", image: image,
             manifest(TestImage.text(image.layers, empty, type: "application/vnd.cncf.helm.config.v1+json")))
         try expectRefusal(
-            "not-an-image", "does not hold", image: image,
-            manifest(
-                TestImage.text(image.layers, image.configuration).replacingOccurrences(
-                    of: "application/vnd.oci.image.layer.v1.tar+gzip",
-                    with: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip")))
-        try expectRefusal(
             "not-an-image", "schema 1", image: image, manifest(#"{"schemaVersion":1,"name":"x","fsLayers":[]}"#))
     }
 

@@ -13,11 +13,12 @@ import SiteConfiguration
 /// `trireme image convert`
 package struct ImageConvert: ParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "convert", abstract: "Write an image as one file, or a single-file image as a directory.",
+        commandName: "convert", abstract: "Write an image in another form: one file, a directory, OCI.",
         discussion: """
             SOURCE is an image of the store, a directory with a root file system, an archive (docker save, OCI, - for \
             standard input) or a single-file image (.sqfs, .sif). TARGET ending in .sqfs is written as one file, which 'trireme run \
-            ./TARGET' runs straight from; another TARGET is a directory, made for the content of a single-file image.
+            ./TARGET' runs straight from; oci:DIRECTORY, oci-archive:FILE and docker-archive:FILE, each with :NAME \
+            behind it if you like, are what 'image save' writes; any other TARGET is a directory, made for the content.
             """)
 
     @Argument(help: "What to convert.") var source: String
@@ -31,31 +32,104 @@ package struct ImageConvert: ParsableCommand {
 
     package init() {}
 
-    private static let fileSuffixes = [".sqfs", ".squashfs", ".sqsh"]
-
     package func run() throws {
-        let isToFile = ImageConvert.fileSuffixes.contains { target.hasSuffix($0) }
-        if let file = try singleFile() {
-            guard !isToFile else {
+        let locations = Locations.current()
+        switch try ConversionTarget(target) {
+        case .singleFile:
+            guard try singleFile(source) == nil else {
                 throw Diagnostic(
                     DiagnosticCode("conversion-refused"), source, reasons: ["it is a single-file image already"],
                     remedies: ["cp \(source) \(target)"])
             }
-            return try unpack(file)
+            let report = try write(SingleFileWriter(options: try options()), to: target)
+            guard !quiet else { return }
+            if report.skippedDevices > 0 {
+                Output.standard.line(
+                    "note: \(report.skippedDevices) devices, pipes or sockets were left out", to: .progress)
+            }
+            Output.standard.line("\(target): \(ByteCount.text(report.bytes)), \(report.files) files")
+        case .directory:
+            guard access(target, F_OK) != 0 else { throw exists(target) }
+            try unpack(try merged(locations))
+        case .layers(let format, let path, let name): try save(format, to: path, as: name, locations)
         }
-        guard isToFile else {
+    }
+
+    private func exists(_ path: String) -> Diagnostic {
+        Diagnostic(
+            DiagnosticCode("conversion-refused"), path, reasons: ["it exists"],
+            remedies: ["remove it first, or choose another name"])
+    }
+
+    /// The source as a single-file image; what is none yet is made one, where nobody sees it.
+    private func merged(_ locations: Locations) throws -> SquashReader {
+        if let file = try singleFile(source) { return file }
+        let space = try ConversionSpace(below: locations.temporary)
+        let passing = space.path + "/merged.sqfs"
+        var options = SingleFileWriter.Options()
+        // It is read once, right away.
+        options.squash.compression = .zstd
+        options.squash.level = 1
+        _ = try write(SingleFileWriter(options: options), to: passing)
+        defer { withExtendedLifetime(space) {} }
+        guard let file = try singleFile(passing) else {
+            throw Diagnostic(DiagnosticCode("conversion-refused"), source, reasons: ["it could not be merged"])
+        }
+        return file
+    }
+
+    /// What has layers keeps them, byte for byte; what has none becomes one.
+    private func save(_ format: SaveFormat, to path: String, as name: ImageReference?, _ locations: Locations) throws {
+        guard format == .ociDirectory || access(path, F_OK) != 0 else { throw exists(path) }
+        let space = try ConversionSpace(below: locations.temporary)
+        defer { withExtendedLifetime(space) {} }
+        var file = try singleFileImage(source, locations)
+        if file == nil, isDirectory, access(source + "/oci-layout", F_OK) != 0 {
+            let passing = space.path + "/merged.sqfs"
+            _ = try write(SingleFileWriter(options: try options()), to: passing)
+            file = try singleFileImage(passing, locations)
+        }
+        let store = ImageStore(locations)
+        let image: StoredImage
+        if let file {
+            image = try imported(file, in: space, locations)
+        } else if let archive = archivePath {
+            image = try loaded(archive, in: space, locations)
+        } else {
+            image = try ImageResolver(store: store).resolve(source)
+        }
+        let names = name.map { [$0.description] } ?? (image.hasName ? [image.name] : [])
+        try ImageSave.write([SavedImage(image: image, names: names)], as: format, to: path, isQuiet: quiet)
+        if !quiet { Output.standard.line("\(path): \(image.record.manifest.digest)") }
+    }
+
+    private func imported(
+        _ source: StoredImage, in space: ConversionSpace, _ locations: Locations
+    ) throws(Diagnostic) -> StoredImage {
+        let root = try RootSource(source, in: space)
+        let loaded = try ImageStore(root: space.path + "/store").importRoot(
+            archive: root.archive, subject: self.source, name: nil, configuration: root.configuration,
+            created: try ImageImport.created(), comment: "Converted from \(self.source)",
+            preparer: PlanCompiler(account: .current(home: locations.home)))
+        return try only(loaded)
+    }
+
+    private func loaded(
+        _ archive: String, in space: ConversionSpace, _ locations: Locations
+    ) throws(Diagnostic) -> StoredImage {
+        try only(
+            try ImageStore(root: space.path + "/store").load(
+                archive: try ImageLoad.open(archive, verb: "convert"), subject: source,
+                preparer: PlanCompiler(account: .current(home: locations.home))))
+    }
+
+    private func only(_ loaded: [LoadedImage]) throws(Diagnostic) -> StoredImage {
+        guard let first = loaded.first, Set(loaded.map(\.image.record.manifest.digest)).count == 1 else {
             throw Diagnostic(
-                DiagnosticCode("conversion-refused"), target,
-                reasons: ["only a single-file image is converted to a directory"],
-                remedies: ["trireme image convert \(source) \(target).sqfs"])
+                DiagnosticCode("conversion-refused"), source, reasons: ["it holds \(loaded.count) images"],
+                remedies: ["trireme image load -i \(source), then convert one by its name"])
         }
-        let report = try write(SingleFileWriter(options: try options()))
-        guard !quiet else { return }
-        if report.skippedDevices > 0 {
-            Output.standard.line(
-                "note: \(report.skippedDevices) devices, pipes or sockets were left out", to: .progress)
-        }
-        Output.standard.line("\(target): \(ByteCount.text(report.bytes)), \(report.files) files")
+        return first.image
     }
 
     private func options() throws(Diagnostic) -> SingleFileWriter.Options {
@@ -85,48 +159,65 @@ package struct ImageConvert: ParsableCommand {
         return options
     }
 
-    private func singleFile() throws(Diagnostic) -> SquashReader? {
+    private var isDirectory: Bool {
         var status = stat()
-        guard stat(source, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
-        return try SingleFileImage.open(source)
+        return stat(source, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
     }
 
-    private func write(_ writer: SingleFileWriter) throws(Diagnostic) -> SingleFileWriter.Report {
-        let locations = Locations.current()
-        for scheme in ["docker-archive:", "oci-archive:"] where source.hasPrefix(scheme) {
-            return try convertArchive(String(source.dropFirst(scheme.count)), writer, locations)
+    /// The archive that the source is; nil when it is something else.
+    private var archivePath: String? {
+        for scheme in ["docker-archive:", "oci-archive:", "oci:"] where source.hasPrefix(scheme) {
+            return String(source.dropFirst(scheme.count))
         }
-        if source == "-" { return try convertArchive("/dev/stdin", writer, locations) }
-        var status = stat()
+        if source == "-" { return "/dev/stdin" }
+        if isDirectory { return access(source + "/oci-layout", F_OK) == 0 ? source : nil }
         let isPath = source.hasPrefix("/") || source.hasPrefix("./") || source.hasPrefix("../")
-        let exists = stat(source, &status) == 0
-        if exists, status.st_mode & S_IFMT == S_IFDIR {
+        return access(source, F_OK) == 0 && (isPath || source.hasSuffix(".tar")) ? source : nil
+    }
+
+    private func singleFile(_ path: String) throws(Diagnostic) -> SquashReader? {
+        var status = stat()
+        guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+        return try SingleFileImage.open(path)
+    }
+
+    private func singleFileImage(_ path: String, _ locations: Locations) throws(Diagnostic) -> StoredImage? {
+        let spelled = path.contains("/") ? path : "./" + path
+        return try SingleFileImage.named(
+            spelled, account: { .current(home: locations.home) }, layout: ImageStore(locations).layout)
+    }
+
+    private func write(_ writer: SingleFileWriter, to target: String) throws(Diagnostic) -> SingleFileWriter.Report {
+        let locations = Locations.current()
+        if let archive = archivePath {
+            return try convertArchive(archive, writer, locations, to: target)
+        }
+        if isDirectory {
             let configuration = "{\"architecture\":\"\(Platform.current.architecture)\",\"os\":\"linux\",\"config\":{}}"
             return try writer.write(
                 .directory(source), configuration: Array(configuration.utf8), mpi: nil, to: target, subject: source)
         }
-        if exists, isPath || source.hasSuffix(".tar") { return try convertArchive(source, writer, locations) }
-        let store = ImageStore(root: locations.store)
-        return try convert(try ImageResolver(store: store).resolve(source), in: store, writer)
+        return try convert(try ImageResolver(store: ImageStore(locations)).resolve(source), writer, to: target)
     }
 
     private func convert(
-        _ image: StoredImage, in store: ImageStore, _ writer: SingleFileWriter
+        _ image: StoredImage, _ writer: SingleFileWriter, to target: String
     ) throws(Diagnostic) -> SingleFileWriter.Report {
         let configuration: [UInt8]
-        do throws(SyscallError) { configuration = try Files.read(store.layout.blob(image.record.configuration)) } catch
+        do throws(SyscallError) { configuration = try Files.read(image.layout.blob(image.record.configuration)) } catch
         {
             throw Diagnostic(DiagnosticCode("store-damaged"), image.name, reasons: [error.sentence])
         }
         // The prepared layer is one user's; what it adds for everyone is added anew.
-        let layers = image.plan.layers.filter { $0.hasPrefix("layers/") }.map { "\(store.layout.root)/\($0)" }
+        let prepared = image.layout.root + "/" + image.layout.relativePrepared(image.record.manifest.digest)
         return try writer.write(
-            .layers(layers), configuration: configuration, mpi: image.record.mpi, to: target, subject: image.name)
+            .layers(image.lowerDirectories.filter { $0 != prepared }), configuration: configuration,
+            mpi: image.record.mpi, to: target, subject: image.name)
     }
 
     /// As a stream: nothing of it is unpacked.
     private func convertArchive(
-        _ path: String, _ writer: SingleFileWriter, _ locations: Locations
+        _ path: String, _ writer: SingleFileWriter, _ locations: Locations, to target: String
     ) throws(Diagnostic) -> SingleFileWriter.Report {
         let archive: OwnedDescriptor
         do throws(SyscallError) { archive = try OwnedDescriptor.open(path, O_RDONLY) } catch {
@@ -143,6 +234,10 @@ package struct ImageConvert: ParsableCommand {
     private func unpack(_ reader: SquashReader) throws(Diagnostic) {
         do throws(SyscallError) {
             guard mkdir(target, 0o755) == 0 else { throw SyscallError("mkdir", target) }
+        } catch {
+            throw Diagnostic(DiagnosticCode("conversion-refused"), target, reasons: [error.sentence])
+        }
+        do throws(SyscallError) {
             let directory = try OwnedDescriptor.open(target, O_RDONLY | O_DIRECTORY)
             var options = SquashExtraction.Options()
             options.skipping = [Array(SingleFileImage.directory.utf8)]
@@ -158,9 +253,18 @@ package struct ImageConvert: ParsableCommand {
             }
             Output.standard.line("\(target): \(summary.entries) files, \(ByteCount.text(summary.bytes))")
         } catch {
-            throw Diagnostic(
-                DiagnosticCode("conversion-refused"), target, reasons: [error.sentence],
-                remedies: error.errno == EEXIST ? ["remove it first, or choose another name"] : [])
+            removeTarget()
+            throw Diagnostic(DiagnosticCode("conversion-refused"), target, reasons: [error.sentence])
         }
+    }
+
+    /// Half a directory is not left behind.
+    private func removeTarget() {
+        guard let real = realpath(target, nil) else { return }
+        defer { free(real) }
+        let path = String(cString: real)
+        let cut = path.lastIndex(of: "/") ?? path.startIndex
+        guard let parent = try? OwnedDescriptor.open(String(path[..<cut]) + "/", O_RDONLY | O_DIRECTORY) else { return }
+        try? DirectoryTree.remove(Array(path[path.index(after: cut)...].utf8), in: parent.raw)
     }
 }

@@ -13,7 +13,10 @@ import SiteConfiguration
 package struct ImageImport: ParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "import", abstract: "Make an image from a root file system in a tar file, as docker import.",
-        discussion: "The file may be plain, gzip or zstd. SOURCE_DATE_EPOCH sets the image's time of creation.")
+        discussion: """
+            The file may be plain, gzip or zstd. A single-file image (.sqfs, .sif) is taken, too, and keeps how it is \
+            run. SOURCE_DATE_EPOCH sets the image's time of creation.
+            """)
 
     @Option(
         name: [.customShort("c"), .customLong("change")],
@@ -29,28 +32,51 @@ package struct ImageImport: ParsableCommand {
     package init() {}
 
     package func run() throws {
-        let reference = try name.map { try ImageTag.reference($0) }
-        let subject = file == "-" ? "standard input" : file
         let target = try ImageLoad.platform(platform)
         var configuration = ImageConfiguration()
         configuration.architecture = target.architecture
         configuration.operatingSystem = target.operatingSystem
         configuration.variant = target.variant
-        configuration.config = try ImageChange.apply(changes)
         let locations = Locations.current()
         let report = LoadReport(isQuiet: quiet)
-        let loaded = try ImageStore(locations).importRoot(
-            archive: try ImageLoad.open(file, verb: "import"), subject: subject, name: reference,
-            configuration: configuration, created: try ImageImport.created(),
-            comment: message ?? "Imported from \(file)",
-            preparer: PlanCompiler(account: .current(home: locations.home)), limits: try limits.limits(),
-            progress: report.note)
+        let loaded: [LoadedImage]
+        if let image = try singleFile(locations) {
+            let space = try ConversionSpace(below: locations.temporary)
+            defer { withExtendedLifetime(space) {} }
+            let root = try RootSource(image, in: space, limits: try limits.limits())
+            if platform == nil { configuration = root.configuration }
+            configuration.config = try ImageChange.apply(changes, to: root.configuration.config ?? .init())
+            loaded = try store(root.archive, configuration, locations, report)
+        } else {
+            configuration.config = try ImageChange.apply(changes)
+            loaded = try store(try ImageLoad.open(file, verb: "import"), configuration, locations, report)
+        }
         report.end()
         for item in loaded {
             Output.standard.line(
                 quiet || !item.image.hasName
                     ? item.image.record.configuration.description : "Imported image: \(item.image.name)")
         }
+    }
+
+    private func store(
+        _ archive: borrowing OwnedDescriptor, _ configuration: ImageConfiguration, _ locations: Locations,
+        _ report: LoadReport
+    ) throws(Diagnostic) -> [LoadedImage] {
+        let reference: ImageReference? = if let name { try ImageTag.reference(name) } else { nil }
+        return try ImageStore(locations).importRoot(
+            archive: archive, subject: file == "-" ? "standard input" : file, name: reference,
+            configuration: configuration, created: try ImageImport.created(),
+            comment: message ?? "Imported from \(file)",
+            preparer: PlanCompiler(account: .current(home: locations.home)), limits: try limits.limits(),
+            progress: report.note)
+    }
+
+    private func singleFile(_ locations: Locations) throws(Diagnostic) -> StoredImage? {
+        guard file != "-" else { return nil }
+        return try SingleFileImage.named(
+            file.contains("/") ? file : "./" + file, account: { .current(home: locations.home) },
+            layout: ImageStore(locations).layout)
     }
 
     /// Now, or `SOURCE_DATE_EPOCH` (reproducible-builds.org).
@@ -68,8 +94,10 @@ package struct ImageImport: ParsableCommand {
 
 /// One instruction of `--change`, as docker import and docker commit take them.
 enum ImageChange {
-    static func apply(_ changes: [String]) throws(Diagnostic) -> ImageConfiguration.Execution {
-        var config = ImageConfiguration.Execution()
+    static func apply(
+        _ changes: [String], to start: ImageConfiguration.Execution = .init()
+    ) throws(Diagnostic) -> ImageConfiguration.Execution {
+        var config = start
         for change in changes {
             let trimmed = change.drop { $0 == " " }
             let word = trimmed.prefix { $0 != " " && $0 != "\t" }

@@ -6,6 +6,7 @@ import ImageFormats
 import ImageStore
 import LinuxSystem
 import OCIModel
+import RegistryClient
 import SiteConfiguration
 
 /// `trireme image load`, `trireme load`
@@ -28,19 +29,41 @@ package struct ImageLoad: ParsableCommand {
 
     package func run() throws {
         let wanted = try ImageLoad.platform(platform)
-        guard Platform.current.accepts(wanted) else {
-            throw Diagnostic(
-                DiagnosticCode("wrong-architecture"), "--platform \(wanted)",
-                reasons: ["this machine is \(Platform.current) and cannot run it"])
-        }
         let locations = Locations.current()
         let compiler = PlanCompiler(account: .current(home: locations.home))
         let report = LoadReport(isQuiet: quiet)
-        let loaded = try ImageStore(locations).load(
+        let store = ImageStore(locations)
+        let loaded = try store.load(
             archive: try ImageLoad.open(input, verb: "load"), subject: input == "-" ? "standard input" : input,
             platform: wanted, preparer: compiler, limits: try limits.limits(), progress: report.note)
         report.end()
         for item in loaded { report.finished(item) }
+        if !quiet { ImageLoad.noteForeign(loaded.map(\.image)) }
+        if RegistryPolicy.isAny { try noteUnsigned(loaded.map(\.image), store) }
+    }
+
+    /// Says which names will not be run: an archive vouches for nothing but what it brings signatures of.
+    private func noteUnsigned(_ images: [StoredImage], _ store: ImageStore) throws(Diagnostic) {
+        let names = try SignedNames(store: store, settings: RegistryCommands.settings())
+        for image in images {
+            let again = { () throws(Diagnostic) in try ImageLoad.open(input, verb: "load") }
+            let policy =
+                input == "-"
+                ? names.took(image, from: nil, subject: input) : names.took(image, from: again, subject: input)
+            guard let policy else { continue }
+            Output.standard.line(
+                "note: policy \(policy) wants \(image.name) signed, and the archive brings no signature by its keys: "
+                    + "it is not run under this name (trireme explain image-unsigned)", to: .progress)
+        }
+    }
+
+    /// Says which images can be handed on, but not run here.
+    static func noteForeign(_ images: [StoredImage]) {
+        for image in images where !Platform.current.accepts(image.record.platform) {
+            Output.standard.line(
+                "note: \(image.name) is made for \(image.record.platform); this machine is \(Platform.current)",
+                to: .progress)
+        }
     }
 
     /// `--platform`, or this machine's.

@@ -22,13 +22,14 @@ package struct ImageReceive: ParsableCommand {
     @Option var digest: String
     @Option var to: String
     @Option var name: String
+    /// Where the job's secret comes from, as an agent is told.
+    @Option var secret = "-"
+    /// The signatures kept with the image, in base64.
+    @Option var signatures: String?
     @Argument var number: Int
     @Argument var addresses: String
 
     package init() {}
-
-    /// Before a node's number and where it has the image from, on standard output: it is there.
-    static let done = "spread-done"
 
     package func run() throws {
         let all = nodes.split(separator: ",").map(String.init)
@@ -38,55 +39,69 @@ package struct ImageReceive: ParsableCommand {
         else {
             throw Diagnostic(DiagnosticCode("spread-failed"), String(here), reasons: ["is none of \(nodes)"])
         }
+        guard let key = AgentProgram.jobSecret(secret).map(RandomBytes.hex) else {
+            throw Diagnostic(
+                DiagnosticCode("spread-failed"), String(here), reasons: ["it was not told the job's secret"])
+        }
         // The signals that end this are waited for; a thread of the transfer must not take them.
         var ending = sigset_t()
         sigemptyset(&ending)
         for signal in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&ending, signal) }
         sigprocmask(SIG_BLOCK, &ending, nil)
         let leader = addresses.split(separator: ",").map(String.init)
-        let parents = (index == 0 ? [] : ["\(all[(index - 1) / 2]):\(port)"]) + leader
+        let parent = index == 0 ? nil : "\(all[(index - 1) / 2]):\(port)"
         let store = ImageStore(root: to)
         var server: HelperProcess?
-        let data = "\(to)/registry-spread-\(getpid())"
+        let data = Data(store: to, node: String(here))
+        data.removeDead()
         defer {
             if let server {
                 server.end(SIGKILL)
                 _ = waitpid(server.pid, nil, 0)
-                if let parent = try? OwnedDescriptor.open(to, O_RDONLY | O_DIRECTORY) {
-                    try? DirectoryTree.remove(Array("registry-spread-\(getpid())".utf8), in: parent.raw)
-                }
+                data.remove(data.name)
             }
         }
         let isThere = try store.ownImage(named: digest.description) != nil
         var upstream: String?
         if 2 * index + 1 < all.count {
-            if !isThere { upstream = ImageReceive.reachable(parents) }
-            server = try serve(from: upstream, data)
+            if !isThere { upstream = ImageReceive.reachable(parent, leader) }
+            do { server = try serve(from: upstream, data.path, key) } catch {
+                // The port is another's: the nodes below turn to the first source.
+                Output.standard.line(Diagnostic.harmless("\(here) serves no others: \(error)"), to: .progress)
+            }
         }
         var origin = "itself"
         if !isThere {
-            let own = server == nil ? [] : ["127.0.0.1:\(port)"]
-            let place = try receive(digest, from: own + parents, into: store)
-            origin = place == own.first ? upstream ?? place : place
+            let own = server == nil ? nil : "127.0.0.1:\(port)"
+            let place = try receive(digest, from: own ?? parent, leader, into: store, key)
+            origin = place == own ? upstream ?? place : place
         }
-        if let image = try store.ownImage(named: digest.description), let reference = ImageReference(name) {
+        if let image = try store.ownImage(named: digest.description), !name.hasPrefix("sha256:"),
+            let reference = ImageReference(name)
+        {
             try store.tag(image, as: reference)
+            if let signatures { store.keep(KeptSignature.list(base64: signatures), of: image) }
         }
-        Output.standard.line("\(ImageReceive.done) \(index) \(origin)")
+        Output.standard.line("\(ImageFetch.done) \(index) \(origin)")
         guard server != nil else { return }
         awaitEnd(ending)
     }
 
     /// A registry for the nodes below, which has from `parent` what it does not have.
-    private func serve(from parent: String?, _ data: String) throws -> HelperProcess {
+    private func serve(from parent: String?, _ data: String, _ key: String) throws -> HelperProcess {
         var words = [
-            "registry", "serve", "-q", "--address", "0.0.0.0:\(port)", "--read-only", "--data", data,
+            "registry", "serve", "-q", "--address", "0.0.0.0:\(port)", "--read-only", "--within-job",
+            "--data", data,
         ]
         if let parent { words += ["--upstream", "http://\(parent)"] }
         var environment = EnvironmentBlock.merged(
             EnvironmentBlock.current(), [EnvironmentBlock.entry("TRIREME_STORE", to)])
         environment = EnvironmentBlock.merged(
-            environment, [EnvironmentBlock.entry("TRIREME_REGISTRY_ATTEMPTS", "12")])
+            environment,
+            [
+                EnvironmentBlock.entry("TRIREME_REGISTRY_ATTEMPTS", "12"),
+                EnvironmentBlock.entry(AgentProgram.secretVariable, key),
+            ])
         do throws(SyscallError) {
             let server = try HelperProcess([try SiteProgram.path("trireme-cli")] + words, environment: environment)
             _ = try SpreadPort.read(server)
@@ -96,13 +111,25 @@ package struct ImageReceive: ParsableCommand {
         }
     }
 
-    /// The first of `addresses` that takes a connection; for the first, the nearest, half a minute is waited.
-    private static func reachable(_ addresses: [String]) -> String? {
-        for (place, address) in addresses.enumerated() {
-            for attempt in 0..<(place == 0 && addresses.count > 1 ? 150 : 5) {
-                if attempt > 0 { usleep(200_000) }
-                if answers(address) { return address }
-            }
+    private enum Patience {
+        /// The node above may just be starting, like this one.
+        static let parentMilliseconds = 30_000
+        static let rounds = 5
+        static let pauseMicroseconds: UInt32 = 200_000
+    }
+
+    /// `parent` when it takes a connection, else the first of the others that does: of the leader's addresses some may
+    /// lead nowhere from here.
+    private static func reachable(_ parent: String?, _ others: [String]) -> String? {
+        let deadline = MonotonicTime.now() + Patience.parentMilliseconds
+        while let parent {
+            if answers(parent) { return parent }
+            if MonotonicTime.now() >= deadline { break }
+            usleep(Patience.pauseMicroseconds)
+        }
+        for round in 0..<Patience.rounds {
+            if round > 0 { usleep(Patience.pauseMicroseconds) }
+            if let found = others.first(where: answers) { return found }
         }
         return nil
     }
@@ -124,17 +151,22 @@ package struct ImageReceive: ParsableCommand {
         return isNumeric && (try? TCPSocket.connect("\(number):\(parts[1])", milliseconds: 3000)) != nil
     }
 
-    /// - Returns: the one of `places` that had it.
-    private func receive(_ digest: Digest, from places: [String], into store: ImageStore) throws -> String {
+    /// From `nearest`, and where that does not have it, from the leader.
+    ///
+    /// - Returns: the address that had it.
+    private func receive(
+        _ digest: Digest, from nearest: String?, _ leader: [String], into store: ImageStore, _ key: String
+    ) throws -> String {
         var failure: Diagnostic?
-        for place in places {
-            guard let host = ImageReceive.reachable([place]),
-                let reference = RemoteReference("\(host)/\(RegistryServer.byDigest)@\(digest)")
+        let attempts: [(String?, [String])] = [(nearest, []), (nil, leader)]
+        for (parent, others) in attempts {
+            guard let place = ImageReceive.reachable(parent, others),
+                let reference = RemoteReference("\(place)/\(RegistryServer.byDigest)@\(digest)")
             else { continue }
-            var settings = RegistrySettings(
-                environment: { name in getenv(name).map { String(cString: $0) } }, home: Locations.current().home)
+            var settings = RegistryCommands.settings()
             // From store to store within the job: what came into the first was asked about then.
             settings.isWithinJob = true
+            settings.jobSecret = key
             settings.isInsecure = true
             settings.attempts = 12
             do throws(Diagnostic) {
@@ -143,10 +175,10 @@ package struct ImageReceive: ParsableCommand {
                 return place
             } catch { failure = error }
         }
+        let places = ([nearest].compactMap { $0 } + leader).joined(separator: ", ")
         throw failure
             ?? Diagnostic(
-                DiagnosticCode("spread-failed"), HostName.current,
-                reasons: ["none of \(places.joined(separator: ", ")) takes a connection"])
+                DiagnosticCode("spread-failed"), HostName.current, reasons: ["none of \(places) takes a connection"])
     }
 
     /// Until a signal says so, or nobody hears us any more.
@@ -157,6 +189,29 @@ package struct ImageReceive: ParsableCommand {
             if sigtimedwait(&ending, nil, &second) > 0 { return }
             var output = pollfd(fd: STDOUT_FILENO, events: 0, revents: 0)
             if poll(&output, 1, 0) > 0, Int32(output.revents) & (POLLERR | POLLHUP) != 0 { return }
+        }
+    }
+}
+
+extension ImageReceive {
+    /// What a node keeps for others while it lasts: a directory in its store, named after node and process.
+    fileprivate struct Data {
+        let store: String
+        let node: String
+        var name: String { "\(prefix)\(getpid())" }
+        var path: String { store + "/" + name }
+        private var prefix: String { "registry-spread-\(node)-" }
+
+        /// What processes of this node left that were killed.
+        func removeDead() {
+            for name in (try? Files.names(in: store)) ?? [] where name.hasPrefix(prefix) {
+                if let pid = pid_t(name.dropFirst(prefix.count)), kill(pid, 0) != 0, errno == ESRCH { remove(name) }
+            }
+        }
+
+        func remove(_ name: String) {
+            guard let parent = try? OwnedDescriptor.open(store, O_RDONLY | O_DIRECTORY) else { return }
+            try? DirectoryTree.remove(Array(name.utf8), in: parent.raw)
         }
     }
 }

@@ -34,17 +34,27 @@ package struct ImageSave: ParsableCommand {
                 images.append(SavedImage(image: image, names: shown))
             }
         }
-        let progress = TransferProgress(verb: "saved", isQuiet: quiet)
+        guard format != .ociDirectory || output != "-" else {
+            throw Diagnostic(
+                DiagnosticCode("usage"), "--format oci-dir", reasons: ["a directory cannot go to standard output"],
+                remedies: ["trireme image save --format oci-dir -o DIRECTORY \(names.joined(separator: " "))"])
+        }
+        if output == "-", isatty(STDOUT_FILENO) == 1 {
+            throw Diagnostic(
+                DiagnosticCode("usage"), "save", reasons: ["standard output is a terminal"],
+                remedies: ["trireme image save -o FILE \(names.joined(separator: " "))"])
+        }
+        try ImageSave.write(images, as: format, to: output, isQuiet: quiet)
+    }
+
+    /// - Parameter output: a file, the directory of `oci-dir`, or `-`.
+    static func write(_ images: [SavedImage], as format: SaveFormat, to output: String, isQuiet: Bool) throws {
+        let progress = TransferProgress(verb: "saved", isQuiet: isQuiet)
         defer { progress.finish() }
         if format == .ociDirectory {
-            guard output != "-" else {
-                throw Diagnostic(
-                    DiagnosticCode("usage"), "--format oci-dir", reasons: ["a directory cannot go to standard output"],
-                    remedies: ["trireme image save --format oci-dir -o DIRECTORY \(names.joined(separator: " "))"])
-            }
             return try ImageStore.current().save(images, toLayout: output, progress: progress.note)
         }
-        try saveArchive(images, progress)
+        try saveArchive(images, format, output, progress)
     }
 
     private static func isDigits(_ name: String, _ image: StoredImage) -> Bool {
@@ -52,14 +62,11 @@ package struct ImageSave: ParsableCommand {
         return image.record.manifest.digest.hex.hasPrefix(digits) || image.record.configuration.hex.hasPrefix(digits)
     }
 
-    private func saveArchive(_ images: [SavedImage], _ progress: TransferProgress) throws {
+    private static func saveArchive(
+        _ images: [SavedImage], _ format: SaveFormat, _ output: String, _ progress: TransferProgress
+    ) throws {
         let store = ImageStore.current()
         if output == "-" {
-            if isatty(STDOUT_FILENO) == 1 {
-                throw Diagnostic(
-                    DiagnosticCode("usage"), "save", reasons: ["standard output is a terminal"],
-                    remedies: ["trireme image save -o FILE \(names.joined(separator: " "))"])
-            }
             let target = try opened("standard output") { () throws(SyscallError) in
                 OwnedDescriptor(owning: try checked("dup") { fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0) })
             }
@@ -86,7 +93,7 @@ package struct ImageSave: ParsableCommand {
         }
     }
 
-    private func opened(
+    private static func opened(
         _ subject: String, _ open: () throws(SyscallError) -> OwnedDescriptor
     ) throws(Diagnostic) -> OwnedDescriptor {
         do throws(SyscallError) { return try open() } catch {

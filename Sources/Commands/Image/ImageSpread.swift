@@ -49,32 +49,32 @@ package struct ImageSpread: ParsableCommand {
         }
         let start = MonotonicTime.now()
         let nodes = allocation.nodes.map(\.name)
-        let source: HelperProcess
+        let source: ImageSource
         let fan: FanOut
         do throws(SyscallError) {
-            let program = try SiteProgram.path("trireme-cli")
-            source = try HelperProcess(
-                [program, "registry", "serve", "-q", "--address", "0.0.0.0:0", "--read-only"],
-                environment: EnvironmentBlock.current())
-            let served = try SpreadPort.read(source)
-            let addresses = TCPSocket.ownAddresses().map { "\($0):\(served)" }.joined(separator: ",")
-            let start = AgentStart(
-                nodes: nodes, jobID: allocation.jobID,
-                command: [
-                    program, "image", "receive", "--nodes", nodes.joined(separator: ","), "--port",
-                    "\(port ?? UInt16.random(in: 20000...29999))", "--digest",
-                    found.record.manifest.digest.description, "--to", to ?? locations.store, "--name", found.name, "--",
-                ], addresses: addresses, here: HostName.current)
-            let commands =
-                Detection.manager(named: allocation.system)?.fanOut(start, in: .current)
-                ?? [FanOutCommand(words: start.words(for: 0), secret: .environment)]
-            if commands.contains(where: { $0.secret == .file }) { try FanOut.makeDirectory(locations.state) }
-            fan = try FanOut(commands, secret: "-", secretFile: locations.state + "/spread.secret")
+            source = try ImageSource(secret: RandomBytes.make(32))
+            let command = source.receiving(
+                found, into: to ?? locations.store, nodes: nodes, port: port ?? UInt16.random(in: 20000...29999))
+            func start(_ secret: String) -> AgentStart {
+                AgentStart(
+                    nodes: nodes, jobID: allocation.jobID, command: command + ["--secret", secret, "--"],
+                    addresses: source.addresses, here: HostName.current)
+            }
+            let manager = Detection.manager(named: allocation.system)
+            let secretFile = "\(locations.state)/spread-\(RandomBytes.hex(RandomBytes.make(8))).secret"
+            var commands =
+                manager?.fanOut(start("-"), in: .current)
+                ?? [FanOutCommand(words: start("-").words(for: 0), secret: .environment)]
+            if commands.contains(where: { $0.secret == .file }) {
+                try FanOut.makeDirectory(locations.state)
+                commands = manager?.fanOut(start(secretFile), in: .current) ?? commands
+            }
+            fan = try FanOut(commands, secret: RandomBytes.hex(source.secret), secretFile: secretFile)
         } catch {
             throw Diagnostic(DiagnosticCode("spread-failed"), found.name, reasons: [error.sentence])
         }
         defer {
-            source.end(SIGTERM)
+            source.end()
             fan.end(SIGTERM)
             fan.awaitEnd(milliseconds: 10_000)
         }
@@ -109,7 +109,7 @@ package struct ImageSpread: ParsableCommand {
                     let line = texts[index][..<end]
                     texts[index] = String(texts[index][texts[index].index(after: end)...])
                     let words = line.split(separator: " ").map(String.init)
-                    if words.count == 3, words[0] == ImageReceive.done, let number = Int(words[1]),
+                    if words.count == 3, words[0] == ImageFetch.done, let number = Int(words[1]),
                         nodes.indices.contains(number)
                     {
                         missing.removeAll { $0 == nodes[number] }
@@ -122,6 +122,42 @@ package struct ImageSpread: ParsableCommand {
         }
         return missing
     }
+}
+
+/// The store's images, served to the nodes of one job as long as this is held.
+struct ImageSource {
+    let secret: [UInt8]
+    /// `HOST:PORT[,…]`
+    let addresses: String
+    private let program: String
+    private let server: HelperProcess
+
+    init(secret: [UInt8]) throws(SyscallError) {
+        self.secret = secret
+        program = try SiteProgram.path("trireme-cli")
+        server = try HelperProcess(
+            [program, "registry", "serve", "-q", "--address", "0.0.0.0:0", "--read-only", "--within-job"],
+            environment: EnvironmentBlock.merged(
+                EnvironmentBlock.current(),
+                [EnvironmentBlock.entry(AgentProgram.secretVariable, RandomBytes.hex(secret))]))
+        let port = try SpreadPort.read(server)
+        addresses = TCPSocket.ownAddresses().map { "\($0):\(port)" }.joined(separator: ",")
+    }
+
+    /// The command of one node that brings `image` there; where the secret comes from, the node's number and the
+    /// addresses follow.
+    func receiving(_ image: StoredImage, into store: String, nodes: [String], port: UInt16) -> [String] {
+        var words = [
+            program, "image", "receive", "--nodes", nodes.joined(separator: ","), "--port", "\(port)", "--digest",
+            image.record.manifest.digest.description, "--to", store, "--name", image.name,
+        ]
+        // Where a policy asks for them, the nodes have no registry to ask.
+        let kept = ImageStore(.current()).signatures(of: image)
+        if let text = KeptSignature.base64(kept) { words += ["--signatures", text] }
+        return words
+    }
+
+    func end() { server.end(SIGTERM) }
 }
 
 /// The port that a served registry says it has.

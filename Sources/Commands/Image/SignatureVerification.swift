@@ -71,8 +71,7 @@ enum SignatureVerification {
         _ image: StoredImage, in reference: RemoteReference, _ key: SigningKey, _ path: String
     ) throws(Diagnostic) {
         let digest = image.record.manifest.digest
-        let settings = RegistrySettings(
-            environment: { name in getenv(name).map { String(cString: $0) } }, home: Locations.current().home)
+        let settings = RegistryCommands.settings()
         guard
             let found = try RemoteSignatures.find(
                 digest, in: reference, platform: image.record.platform, by: key, settings: settings)

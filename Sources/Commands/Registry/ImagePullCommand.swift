@@ -43,13 +43,9 @@ package struct ImagePullCommand: ParsableCommand {
                 remedies: ["trireme image save -o FILE NAME", "trireme image verify --key KEY NAME"])
         }
         let wanted = try ImageLoad.platform(platform)
-        guard Platform.current.accepts(wanted) else {
-            throw Diagnostic(
-                DiagnosticCode("wrong-architecture"), "--platform \(wanted)",
-                reasons: ["this machine is \(Platform.current) and cannot run it"])
-        }
         let pulled = try RegistryCommands.pull(name, wanted, connection, progress.report)
         if onlyName { return Output.standard.line(pulled.image.name) }
+        if !progress.quiet { ImageLoad.noteForeign([pulled.image]) }
         if pulled.wasPresent, !progress.quiet {
             Output.standard.line("\(pulled.image.name): already present", to: .progress)
         }
@@ -76,6 +72,12 @@ package struct ConnectionOptions: ParsableArguments {
 
 /// Steps that `pull` and `run docker://…` share.
 enum RegistryCommands {
+    /// What the environment says.
+    static func settings() -> RegistrySettings {
+        RegistrySettings(
+            environment: { name in getenv(name).map { String(cString: $0) } }, home: Locations.current().home)
+    }
+
     static func reference(_ name: String) throws(Diagnostic) -> RemoteReference {
         if let reference = RemoteReference(name) { return reference }
         var remedies = ["[HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST]"]

@@ -4,6 +4,7 @@ import ContainerRuntime
 import Diagnostics
 import Glibc
 import ImageStore
+import NodeAgent
 import RegistryClient
 import SiteConfiguration
 
@@ -31,6 +32,7 @@ package struct RegistryServe: ParsableCommand {
     @Flag(help: "Take no pushes.") var readOnly = false
     @Option(help: "Speak TLS with this certificate (PEM).") var tlsCert: String?
     @Option(help: "The certificate's key (PEM).") var tlsKey: String?
+    @Flag(help: .hidden) var withinJob = false
     @OptionGroup var connection: ConnectionOptions
     @Flag(name: .shortAndLong, help: "Print the address only.") var quiet = false
 
@@ -44,12 +46,21 @@ package struct RegistryServe: ParsableCommand {
         options.isReadOnly = readOnly || !(writable || RegistryServer.isLocal(address))
         options.certificate = tlsCert
         options.key = tlsKey
+        var settings = connection.settings
+        if withinJob {
+            guard let secret = AgentProgram.jobSecret("-") else {
+                throw Diagnostic(
+                    DiagnosticCode("registry-serve"), "--within-job", reasons: ["the job's secret is missing"])
+            }
+            options.secret = RandomBytes.hex(secret)
+            settings.jobSecret = options.secret
+        }
         // Whoever starts a server may block signals; it must hear the one that ends it.
         _ = linux_sigprocmask(SIG_SETMASK, 0, nil)
         // Modes of unpacked layers are the images' own.
         umask(0)
         let server = try RegistryServer(
-            options, store: ImageStore(locations), settings: connection.settings,
+            options, store: ImageStore(locations), settings: settings,
             preparer: PlanCompiler(account: .current(home: locations.home)))
         let (isQuiet, isReadOnly) = (quiet, options.isReadOnly)
         try server.run { url in

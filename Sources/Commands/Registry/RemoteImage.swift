@@ -15,8 +15,20 @@ enum RemoteImage {
         guard name.hasPrefix(RemoteReference.scheme) else { return try resolver.resolve(name) }
         let reference = try RegistryCommands.reference(name)
         let local = reference.digest?.description ?? reference.localName?.description ?? name
-        if let image = try resolver.store.image(named: local) { return image }
+        if let image = try resolver.store.image(named: local), try isCovered(image, resolver.store) { return image }
         return try resolver.resolve(try pull(name))
+    }
+
+    /// Whether no policy asks for a signature that the store does not have: a pull looks for one.
+    private static func isCovered(_ image: StoredImage, _ store: ImageStore) throws(Diagnostic) -> Bool {
+        guard RegistryPolicy.isAny else { return true }
+        return try SignedNames(store: store, settings: RegistryCommands.settings()).covers(image)
+    }
+
+    /// - Throws: `image-unsigned` for a name under which a policy wants a signature that the store does not have.
+    static func admit(_ image: StoredImage, typed name: String, _ store: ImageStore) throws(Diagnostic) {
+        guard RegistryPolicy.isAny, !ImageResolver.isPath(name) else { return }
+        try SignedNames(store: store, settings: RegistryCommands.settings()).admit(image)
     }
 
     /// Pulls in a process of its own: the threads, signal settings and memory of the transfer end with it.

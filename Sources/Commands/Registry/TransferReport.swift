@@ -65,6 +65,8 @@ final class TransferReport {
             draw(isForced: true)
             drawnLines = 0
             note(summary)
+        case .keptElsewhere(let layers):
+            if layers > 0 { say("layers that may not be handed on stay where they are: \(layers)") }
         case .upload(let number, let count, let sent, let bytes, let wasPresent):
             let layer = Layer(number: number, of: count, bytes: bytes, done: sent, wasPresent: wasPresent)
             if let index = layers.firstIndex(where: { $0.number == number }) {

@@ -42,6 +42,7 @@ extension JobLeader {
     }
 
     private func begin() {
+        endSpread()
         takeTerminal()
         if hasToldSystem { tellSystem("running") }
         switch rankStart {
@@ -91,6 +92,8 @@ extension JobLeader {
         let now = MonotonicTime.now()
         switch message {
         case .ready(let signature): heardReady(node, signature: signature)
+        case .imageWanted(let path): imageWanted(node, path)
+        case .imageFetched(let origin): imageFetched(node, from: origin)
         case .failed(let step, let errno, let subject):
             act(machine.handle(.agentFailed(node: node, failure(node, step, errno, subject)), now: now))
         case .empty(let unkillable): act(machine.handle(.agentEmpty(node: node, unkillable: unkillable), now: now))
@@ -137,6 +140,7 @@ extension JobLeader {
     }
 
     private func failure(_ node: Int, _ step: String, _ errno: Int, _ subject: String) -> Diagnostic {
+        if step == Agent.fetchStep { return spreadFailure(node, errno, subject) }
         let cause = errno == 0 ? [] : [SyscallError("x", errno: Int32(errno)).reason]
         return Diagnostic(
             DiagnosticCode("node-not-ready"), machine.nodeName(node),

@@ -93,6 +93,8 @@ extension JobLeader {
             agents[node]?.connection.close()
             return
         }
+        image.ready.insert(node)
+        considerSpread()
         if store?.makeReady(node, name: machine.nodeName(node)) ?? true { countReady(node) }
     }
 

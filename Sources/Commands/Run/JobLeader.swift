@@ -24,7 +24,7 @@ final class JobLeader {
     private let listener: OwnedDescriptor
     private let port: UInt16
     private let signals: Int32
-    private let isQuiet: Bool
+    let isQuiet: Bool
 
     var machine: JobStateMachine
     /// Connections that have not said which node they are.
@@ -44,6 +44,7 @@ final class JobLeader {
     /// The site's, when one was named.
     var etcd: EtcdSettings?
     var store: JobStore?
+    let image = JobImageSpread()
     /// When a store that does not answer is mentioned.
     var storePatience = MonotonicTime.now() + 3_000
     /// `trireme job …` of the same user.

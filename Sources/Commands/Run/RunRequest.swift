@@ -70,6 +70,7 @@ struct RunRequest {
             return 0
         }
         let image = try RemoteImage.resolve(name, resolver)
+        try RemoteImage.admit(image, typed: name, resolver.store)
         if options.explain.isAsked, options.explain.explain != .launch || !options.parallel.isParallel {
             return try explain(image)
         }
@@ -122,6 +123,7 @@ struct RunRequest {
         for part in parts {
             let name = String(decoding: part.words[0], as: UTF8.self)
             let other = try RemoteImage.resolve(name, resolver)
+            try RemoteImage.admit(other, typed: name, resolver.store)
             guard other.record.manifest.digest == image.record.manifest.digest else {
                 throw Diagnostic(
                     DiagnosticCode("parts-differ"), name,

@@ -30,6 +30,9 @@ package final class Agent {
     var management: RankManagement?
     /// Serves them PMIx.
     var pmix: PMIxManagement?
+    /// Brings the image where the node's store lacks it.
+    var fetch: ImageFetch?
+    var isFetchReaped = false
     private var ending: Ending?
     /// The container's own, when it has limits that need one, and the kills that were reported.
     private var controlGroup: ControlGroup?
@@ -83,6 +86,7 @@ package final class Agent {
         case rankOutput(RankOutput)
         case management(rank: Int)
         case pmix, pmixComplaints
+        case fetch
     }
 
     /// Runs until nothing of the job is left here.
@@ -130,6 +134,7 @@ package final class Agent {
         }
         if let pmix, pmix.socket >= 0 { watch(pmix.socket, POLLIN, .pmix) }
         if let pmix, pmix.complaints >= 0 { watch(pmix.complaints, POLLIN, .pmixComplaints) }
+        if let fetch, fetch.output >= 0 { watch(fetch.output, POLLIN, .fetch) }
         if !leader.isCongested { for output in rankOutputs { watch(output.pipe.raw, POLLIN, .rankOutput(output)) } }
         return (slots, sources)
     }
@@ -155,6 +160,7 @@ package final class Agent {
             endAborted()
         case .pmix: hearPMIx()
         case .pmixComplaints: pmix?.readComplaints()
+        case .fetch: hearFetch()
         }
     }
 
@@ -251,6 +257,8 @@ package final class Agent {
         case .suspend(let isOn): suspend(isOn)
         case .update(let limits): update(limits)
         case .window(let size): terminal?.resize(size)
+        case .fetchImage(let command, let environment, let plan): fetchImage(command, environment, plan)
+        case .imageSettled: endFetch()
         case .ping:
             leader.send(.pong)
             sampleUsage()
@@ -262,6 +270,11 @@ package final class Agent {
     private func prepare(_ job: JobAssignment) {
         guard self.job == nil else { return }
         self.job = job
+        if let path = ImageFetch.missing(job) { return leader.send(.imageWanted(path: path)) }
+        enter(job)
+    }
+
+    func enter(_ job: JobAssignment) {
         do throws(AgentFailure) {
             if job.isPerSocket, RankBinding.socketCount() > 1 {
                 throw AgentFailure(
@@ -280,11 +293,13 @@ package final class Agent {
             try makeTerminal(job)
             let statement = NodeIdentity.readiness(key: job.key, node: job.nodeIndex)
             leader.send(.ready(signature: identity.signature(of: statement)))
-        } catch {
-            leader.send(.failed(step: error.step, errno: Int(error.errno), subject: error.subject))
-            leader.flush()
-            isFinished = true
-        }
+        } catch { refuse(error) }
+    }
+
+    func refuse(_ failure: AgentFailure) {
+        leader.send(.failed(step: failure.step, errno: Int(failure.errno), subject: failure.subject))
+        leader.flush()
+        isFinished = true
     }
 
     private func fence(_ entries: [KeySpace.Entry]?) {
@@ -344,6 +359,7 @@ package final class Agent {
         func process(_ pid: pid_t) -> AgentProcess? { processes.values.first { $0.pid == pid } }
         let hasChildren = ProcessTree.reap(transfers: { process($0)?.transfers?.read() ?? ResourceUsage() }) {
             pid, status, usage in
+            if pid == fetch?.pid { isFetchReaped = true }
             guard let process = process(pid) else { return }
             if process.rank >= 0 { leader.send(.rankUsage(rank: process.rank, usage)) }
             process.status =
@@ -386,6 +402,7 @@ package final class Agent {
         // Of those that will be killed nobody hears more.
         sampleUsage()
         for pid in ranks.values { kill(-pid, SIGTERM) }
+        endFetch()
         // Who is stopped would not hear it.
         if isSuspended { suspend(false) }
     }

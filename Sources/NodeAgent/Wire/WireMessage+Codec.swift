@@ -41,6 +41,10 @@ private enum Kind {
     static let nodeUsage: UInt16 = 47
     static let taken: UInt16 = 48
     static let names: UInt16 = 49
+    static let imageWanted: UInt16 = 60
+    static let fetchImage: UInt16 = 61
+    static let imageSettled: UInt16 = 62
+    static let imageFetched: UInt16 = 63
 }
 
 extension WireMessage {
@@ -201,6 +205,25 @@ extension WireMessage {
             w.put(code)
             w.put(text)
             return made(Kind.answer)
+        default: return imageFrame
+        }
+    }
+
+    private var imageFrame: Frame {
+        var w = WireWriter()
+        switch self {
+        case .imageWanted(let path):
+            w.put(path)
+            return Frame(kind: Kind.imageWanted, payload: w.bytes)
+        case .fetchImage(let command, let environment, let plan):
+            w.put(command)
+            w.put(environment)
+            w.put(plan)
+            return Frame(kind: Kind.fetchImage, payload: w.bytes)
+        case .imageSettled: return Frame(kind: Kind.imageSettled)
+        case .imageFetched(let origin):
+            w.put(origin)
+            return Frame(kind: Kind.imageFetched, payload: w.bytes)
         default: return frame
         }
     }
@@ -265,9 +288,20 @@ extension WireMessage {
         case Kind.window: self = .window(TerminalSize(rows: try r.number(), columns: try r.number()))
         case Kind.control: self = .control(try r.list())
         case Kind.answer: self = .answer(code: try r.number(), text: try r.data())
-        default: throw .unknownKind(frame.kind)
+        default: self = try WireMessage(ofImage: frame.kind, &r)
         }
         try r.finish()
+    }
+
+    private init(ofImage kind: UInt16, _ r: inout WireReader) throws(WireFailure) {
+        switch kind {
+        case Kind.imageWanted: self = .imageWanted(path: try r.text())
+        case Kind.fetchImage:
+            self = .fetchImage(command: try r.list(), environment: try r.list(), plan: try r.data())
+        case Kind.imageSettled: self = .imageSettled
+        case Kind.imageFetched: self = .imageFetched(origin: try r.text())
+        default: throw .unknownKind(kind)
+        }
     }
 }
 

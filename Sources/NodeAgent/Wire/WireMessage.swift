@@ -74,6 +74,15 @@ package enum WireMessage: Equatable, Sendable {
     case updated(code: Int, text: [UInt8])
     /// A→L, before its last word: what the whole container used, where its control group counted that.
     case nodeUsage(ResourceUsage)
+    /// A→L, in place of `ready`: the node's store lacks the job's image, of which `path` is the first part missing.
+    case imageWanted(path: String)
+    /// L→A: run this command beside the container to come; it says `ImageFetch.done` when the image is there, and
+    /// serves other nodes until `imageSettled`. `plan` takes the place of the job's, when it is not empty.
+    case fetchImage(command: [[UInt8]], environment: [[UInt8]], plan: [UInt8])
+    /// L→A: every node has it.
+    case imageSettled
+    /// A→L: the image has come from `origin`.
+    case imageFetched(origin: String)
     /// A controller (`trireme job`) to the leader: a verb and its words; the answer's `code` is 0, or an
     /// errno with the reason as its text. `attach` is answered by `output` until the job ends.
     case control([[UInt8]])

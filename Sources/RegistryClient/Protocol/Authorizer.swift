@@ -31,6 +31,7 @@ actor Authorizer {
 
     /// What to send before the registry has asked; nil when nothing is known yet.
     func header(for scope: String) -> String? {
+        if let secret = transport.settings.jobSecret { return "Bearer " + secret }
         guard let grant = known[scope], grant.usableUntil > Activity.now() else { return nil }
         return grant.header
     }

@@ -36,13 +36,18 @@ package struct DockerConfiguration {
         }
     }
 
-    /// The login for `host` (as in a reference: `docker.io`, `ghcr.io`), if there is one.
-    package func credential(for host: String) throws(RegistryFault) -> Credential? {
+    /// The login for `repository` at `host` (as in a reference: `docker.io`, `ghcr.io`), if there is one. podman
+    /// also keeps logins for parts of a registry (`HOST/NAMESPACE`): the longest that fits counts.
+    package func credential(for host: String, _ repository: String = "") throws(RegistryFault) -> Credential? {
         if let helper = helper(for: host) {
-            return try CredentialHelper(name: helper).get(DockerConfiguration.key(host))
+            let found = try CredentialHelper(name: helper).get(DockerConfiguration.key(host))
+            if found != nil { return found }
         }
         guard case .object(let auths) = root["auths"] else { return nil }
-        for (key, entry) in auths.sorted(by: { $0.key < $1.key }) where DockerConfiguration.host(of: key) == host {
+        let fitting = auths.compactMap { key, entry in
+            DockerConfiguration.match(key, host, repository).map { (length: $0, key: key, entry: entry) }
+        }
+        for (_, key, entry) in fitting.sorted(by: { ($1.length, $0.key) < ($0.length, $1.key) }) {
             guard case .object(let entry) = entry else { continue }
             if case .string(let token) = entry["identitytoken"], !token.isEmpty { return .identityToken(token) }
             if case .string(let user) = entry["username"], case .string(let password) = entry["password"],
@@ -59,6 +64,16 @@ package struct DockerConfiguration {
             return .password(user: String(text[..<colon]), String(text[text.index(after: colon)...]))
         }
         return nil
+    }
+
+    /// How much of `host/repository` an entry's key names, in bytes of the repository's part; nil when it is for others.
+    private static func match(_ key: String, _ host: String, _ repository: String) -> Int? {
+        guard self.host(of: key) == host else { return nil }
+        // docker writes addresses, whose path means nothing.
+        if key.contains("://") { return 0 }
+        let path = key.drop { $0 != "/" }.dropFirst()
+        guard path.isEmpty || repository == path || repository.hasPrefix(path + "/") else { return nil }
+        return path.utf8.count
     }
 
     /// `credHelpers` of the host, else `credsStore`.

@@ -60,7 +60,7 @@ struct RegistryContent: Sendable {
 
     /// Where a blob lies; nil when it is nowhere.
     func blob(_ digest: Digest) -> (path: String, size: Int64)? {
-        for path in [blobs + "/" + digest.hex, store.layout.blob(digest)] {
+        for path in [blobs + "/" + digest.hex] + ([store] + store.sites).map({ $0.layout.blob(digest) }) {
             var status = stat()
             if stat(path, &status) == 0 { return (path, Int64(status.st_size)) }
         }

@@ -46,7 +46,7 @@ extension RegistryHandler {
         let type = manifest.mediaType ?? header ?? (isIndex ? MediaType.index : MediaType.manifest)
         // A manifest comes after what it speaks of; foreign layers lie elsewhere.
         let needed = (manifest.layers ?? []) + [manifest.config].compactMap { $0 }
-        for blob in needed where !(blob.mediaType ?? "").contains("foreign") && content.blob(blob.digest) == nil {
+        for blob in needed where !blob.isForeign && content.blob(blob.digest) == nil {
             return RegistryReply(.manifestBlobUnknown, "blob \(blob.digest) is not here")
         }
         for entry in manifest.manifests ?? [] where content.manifest(name, entry.digest.description) == nil {

@@ -11,6 +11,15 @@ struct RegistryHandler: Sendable {
     let imports: ImportQueue
     let upstream: Upstream?
     let isReadOnly: Bool
+    let secret: String?
+
+    /// Whether the client knows the secret; how far a guess is right does not show in the time it takes.
+    private func isAdmitted(_ head: HTTPRequestHead) -> Bool {
+        guard let secret else { return true }
+        let wanted = Array("Bearer \(secret)".utf8)
+        let given = Array((head.headers.first(name: "Authorization") ?? "").utf8)
+        return given.count == wanted.count && zip(given, wanted).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
+    }
 
     /// Never throws: a failure is an answer, too.
     func answer(_ head: HTTPRequestHead, _ body: RequestBody) async -> RegistryReply {
@@ -19,6 +28,7 @@ struct RegistryHandler: Sendable {
         let query = RegistryQuery(parts.count > 1 ? String(parts[1]) : "")
         let route = RegistryRoute(path: path)
         let isRead = head.method == .GET || head.method == .HEAD
+        guard isAdmitted(head) else { return RegistryReply(.unauthorized, "this registry is its job's alone") }
         if !isRead, isReadOnly { return RegistryReply(.denied, "this registry takes no pushes") }
         do {
             switch route {

@@ -76,6 +76,7 @@ package enum RegistryErrorCode: String, Sendable {
     case nameUnknown = "NAME_UNKNOWN"
     case sizeInvalid = "SIZE_INVALID"
     case denied = "DENIED"
+    case unauthorized = "UNAUTHORIZED"
     case unsupported = "UNSUPPORTED"
     case tooManyRequests = "TOOMANYREQUESTS"
 
@@ -83,6 +84,7 @@ package enum RegistryErrorCode: String, Sendable {
         switch self {
         case .blobUnknown, .uploadUnknown, .manifestUnknown, .nameUnknown: 404
         case .denied: 403
+        case .unauthorized: 401
         case .unsupported: 405
         case .tooManyRequests: 429
         case .sizeInvalid: 413

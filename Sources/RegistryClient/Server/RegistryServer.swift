@@ -21,6 +21,8 @@ package struct RegistryServer: Sendable {
         /// Base URL of the registry that is read through to.
         package var upstream: String?
         package var isReadOnly = false
+        /// Asked of every client as a bearer's token; nil lets everybody in.
+        package var secret: String?
         /// PEM files; both or none.
         package var certificate: String?
         package var key: String?
@@ -45,7 +47,7 @@ package struct RegistryServer: Sendable {
             }
             handler = RegistryHandler(
                 content: content, imports: ImportQueue(store: store, preparer: preparer), upstream: upstream,
-                isReadOnly: options.isReadOnly)
+                isReadOnly: options.isReadOnly, secret: options.secret)
         } catch { throw error.diagnostic(options.upstream ?? "upstream") }
     }
 

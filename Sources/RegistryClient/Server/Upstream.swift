@@ -25,7 +25,7 @@ final class Upstream: Sendable {
         self.content = content
         let name = endpoint.authority == "registry-1.docker.io" ? RemoteReference.dockerHub : endpoint.authority
         isDockerHub = name == RemoteReference.dockerHub
-        credential = try DockerConfiguration(path: settings.credentialFile).credential(for: name)
+        credential = try settings.credential(for: name, "")
         transport = Transport(settings)
     }
 

@@ -21,10 +21,11 @@ final class BlobStream: ByteStream {
     /// Starts receiving.
     ///
     /// - Parameters:
+    ///   - transfer: all of the blob.
     ///   - partial: a file with the first bytes of the blob, which are not asked for again.
     ///   - failed: told why when the transfer is given up; the reader only learns that it was.
     init(
-        _ blob: Descriptor, from registry: Registry, what: String, resuming partial: (path: String, bytes: Int64)?,
+        _ transfer: BlobTransfer, resuming partial: (path: String, bytes: Int64)?,
         failed: @escaping @Sendable (RegistryFault) -> Void
     ) {
         let queue = BlobQueue()
@@ -33,12 +34,12 @@ final class BlobStream: ByteStream {
             kept = file.release()
             keptBytesLeft = partial.bytes
         }
-        var transfer = BlobTransfer(blob, from: registry, what: what)
-        transfer.start = keptBytesLeft
-        let ready = transfer
+        var ready = transfer
+        ready.start = keptBytesLeft
+        let begun = ready
         task = Task {
             do throws(RegistryFault) {
-                try await ready.receive { await queue.push($0) }
+                try await begun.receive { await queue.push($0) }
                 queue.finish(.finished)
             } catch {
                 failed(error)
@@ -174,6 +175,8 @@ struct BlobTransfer: Sendable {
     let what: String
     /// Bytes that are here already.
     var start: Int64 = 0
+    /// Tried in order when this gives up, each from where the last one stopped.
+    var others: [BlobTransfer] = []
 
     init(_ blob: Descriptor, from registry: Registry, what: String) {
         self.init(url: registry.url("blobs/\(blob.digest)"), size: blob.size, from: registry, what: what)
@@ -193,6 +196,33 @@ struct BlobTransfer: Sendable {
     func receive(deliver: @escaping @Sendable (ByteBuffer) async -> Bool) async throws(RegistryFault) {
         let reached = Progress()
         reached.add(start)
+        var faults: [RegistryFault] = []
+        for transfer in [self] + others {
+            do throws(RegistryFault) {
+                try await transfer.receive(reached, deliver)
+                return
+            } catch {
+                faults.append(error)
+                if Task.isCancelled { break }
+            }
+        }
+        guard let last = faults.last, !others.isEmpty else { throw faults[0] }
+        var fault = RegistryFault(last.code, [what], remedies: last.remedies)
+        let places = [registry.endpoint.authority] + others.map { RegistryFault.printable($0.url) }
+        fault.reasons += zip(places, faults).map { place, fault in
+            "\(place): "
+                + fault.reasons.filter { $0 != what }.map {
+                    $0.hasPrefix(what + ": ") ? $0.dropFirst(what.count + 2) : $0[...]
+                }
+                .joined(separator: ": ")
+        }
+        throw fault
+    }
+
+    private func receive(
+        _ reached: Progress, _ deliver: @escaping @Sendable (ByteBuffer) async -> Bool
+    ) async throws(RegistryFault) {
+        let start = reached.bytes
         if start == size { return }
         var progressAt = start
         var backoff = Backoff(registry.settings)

@@ -107,7 +107,7 @@ package struct FilePull {
     private func artifact(
         _ reference: RemoteReference, _ policy: RegistryPolicy, _ transport: Transport
     ) throws(RegistryFault) -> String {
-        let credential = try DockerConfiguration(path: settings.credentialFile).credential(for: reference.host)
+        let credential = try settings.credential(for: reference.host, reference.repository)
         let (registry, manifest) = try blocking { () throws(RegistryFault) in
             let endpoint = try await RegistryEndpoint.reachable(reference.host, transport)
             let registry = Registry(
@@ -115,7 +115,7 @@ package struct FilePull {
                 credential: credential)
             return (registry, try await registry.manifest(reference.manifestName, expecting: reference.digest))
         }
-        try ImagePull.demandSignatures(policy, reference, of: [manifest.digest], in: registry)
+        _ = try ImagePull.demandSignatures(policy, reference, of: [manifest.digest], in: registry)
         guard !manifest.isIndex,
             let artifact = try? JSONDecoder().decode(ImageManifest.self, from: Data(manifest.bytes))
         else { throw RegistryFault(.notAnImage, ["an index of several things, not one file"]) }

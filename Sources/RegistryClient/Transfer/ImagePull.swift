@@ -18,6 +18,8 @@ package enum TransferEvent: Sendable {
     case load(LoadEvent)
     /// Of a push: bytes sent of a blob.
     case upload(number: Int, of: Int, sent: Int64, bytes: Int64, wasPresent: Bool)
+    /// Of a push: so many layers are not sent, because they may not be handed on; the manifest says where they are.
+    case keptElsewhere(layers: Int)
 }
 
 /// What a pull brought.
@@ -65,16 +67,12 @@ package struct ImagePull {
             // The one we waited for has just asked the registry.
             return PulledImage(image: image, wasPresent: true)
         }
-        let configuration: DockerConfiguration
-        do throws(RegistryFault) { configuration = try DockerConfiguration(path: settings.credentialFile) } catch {
-            throw error.diagnostic(subject)
-        }
         let transport = Transport(settings)
         defer { try? blocking { () throws(RegistryFault) in await transport.shutdown() } }
         let mirrors = (settings.mirrors[reference.host] ?? []).map { RegistryEndpoint(mirror: $0) }
         for mirror in mirrors {
             do throws(RegistryFault) {
-                let credential = try configuration.credential(for: mirror.authority)
+                let credential = try settings.credential(for: mirror.authority, reference.repository)
                 let registry = Registry(
                     transport, mirror, scope: Scope.pull(reference.repository), repository: reference.repository,
                     credential: credential)
@@ -88,7 +86,7 @@ package struct ImagePull {
             }
             let registry = Registry(
                 transport, endpoint, scope: Scope.pull(reference.repository), repository: reference.repository,
-                credential: try configuration.credential(for: reference.host))
+                credential: try settings.credential(for: reference.host, reference.repository))
             return finish(lock, try pull(from: registry, policy, preparer))
         } catch { throw error.diagnostic(subject) }
     }
@@ -117,8 +115,8 @@ package struct ImagePull {
             try await registry.resolve(reference, for: platform)
         }
         report(.resolved(host: registry.endpoint.authority, digest: resolved.manifest.digest))
-        try ImagePull.demandSignatures(
-            policy, reference, of: [resolved.manifest.digest] + resolved.indexes, in: registry)
+        let signatures = try ImagePull.demandSignatures(
+            policy, reference, of: [resolved.manifest.digest] + resolved.indexes.map(\.digest), in: registry)
         // One puller per image, whatever it is called; then one per layer that images share.
         let locks: BlobLocks
         do throws(SyscallError) {
@@ -132,6 +130,7 @@ package struct ImagePull {
         do throws(RegistryFault) {
             let pulled = try load(resolved, registry, preparer)
             store.discardPartials(digests)
+            keep(signatures, resolved, of: pulled)
             return pulled
         } catch {
             let isBroken = [
@@ -140,24 +139,42 @@ package struct ImagePull {
             if !isBroken { store.discardPartials(digests) }
             // What was kept may have been what was wrong.
             guard isResuming, error.code == .contentMismatch else { throw error }
-            return try load(resolved, registry, preparer)
+            let pulled = try load(resolved, registry, preparer)
+            keep(signatures, resolved, of: pulled)
+            return pulled
         }
     }
 
+    /// Those who run the image are asked for them again.
+    private func keep(_ signatures: [VerifiedSignature], _ resolved: ResolvedImage, of pulled: PulledImage) {
+        let kept = signatures.map { signature in
+            let chain = resolved.indexes.drop { $0.digest != signature.digest }
+            return KeptSignature(signature, indexes: chain.map(\.bytes))
+        }
+        store.keep(kept, of: pulled.image)
+    }
+
     /// Before anything of the image is fetched: whether those have signed it whom the policy names.
+    ///
+    /// - Returns: for each of the policy's demands the signature that meets it.
     static func demandSignatures(
         _ policy: RegistryPolicy, _ reference: RemoteReference, of digests: [Digest], in registry: Registry
-    ) throws(RegistryFault) {
+    ) throws(RegistryFault) -> [VerifiedSignature] {
+        var found: [VerifiedSignature] = []
         for (path, keys) in policy.demands(reference.name) {
             let signature = try blocking { () throws(RegistryFault) in
                 try await registry.signature(of: digests, by: keys)
             }
-            guard signature == nil else { continue }
+            if let signature {
+                found.append(signature)
+                continue
+            }
             throw RegistryFault(
                 .imageUnsigned,
                 ["\(registry.endpoint.authority) has no signature of \(digests[0]) by a key of policy \(path)"],
                 remedies: ["cosign sign --key KEY \(reference.name)@\(digests[0])", "ask whoever releases it"])
         }
+        return found
     }
 
     private enum Limit {
@@ -186,11 +203,12 @@ package struct ImagePull {
         for (number, (layer, diffID)) in zip(resolved.layers, diffIDs).enumerated() {
             let what = "layer \(number + 1) of \(diffIDs.count)"
             let store = store
+            let transfer = BlobTransfer(layer: layer, from: registry, what: what)
             var incoming = IncomingLayer(
                 name: layer.digest.description, length: layer.size, diffID: diffID, blobDigest: layer.digest
             ) { () throws(ArchiveFault) in
                 let partial = store.partial(of: layer.digest, upTo: layer.size)
-                return BlobStream(layer, from: registry, what: what, resuming: partial) { failure.note($0) }
+                return BlobStream(transfer, resuming: partial) { failure.note($0) }
             }
             incoming.keepsPartial = true
             layers.append(incoming)

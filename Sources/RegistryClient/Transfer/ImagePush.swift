@@ -50,7 +50,7 @@ package struct ImagePush {
                 throw RegistryFault(
                     .contentMismatch, ["the digest asked for is not the image's, \(descriptor.digest)"])
             }
-            let credential = try DockerConfiguration(path: settings.credentialFile).credential(for: reference.host)
+            let credential = try settings.credential(for: reference.host, reference.repository)
             let transport = Transport(settings)
             defer { try? blocking { () throws(RegistryFault) in await transport.shutdown() } }
             let sources = mountSources
@@ -62,7 +62,9 @@ package struct ImagePush {
                     transport, endpoint, scope: Scope.push(reference.repository, mountingFrom: sources.values),
                     repository: reference.repository, credential: credential)
                 push.report(.resolved(host: endpoint.authority, digest: descriptor.digest))
-                try await push.sendBlobs(manifest.layers + [manifest.config], registry, sources)
+                let sent = manifest.layers.filter { !ForeignLayers.staysBehind($0) }
+                push.report(.keptElsewhere(layers: manifest.layers.count - sent.count))
+                try await push.sendBlobs(sent + [manifest.config], registry, sources)
                 try await push.sendManifest(bytes, descriptor, registry)
             }
             return descriptor.digest

@@ -8,7 +8,7 @@ struct ResolvedImage: Sendable {
     var layers: [Descriptor]
     var configuration: Descriptor
     /// The indexes that led to it.
-    var indexes: [Digest] = []
+    var indexes: [RemoteManifest] = []
 }
 
 extension Registry {
@@ -19,14 +19,14 @@ extension Registry {
     /// - Throws: `wrong-architecture`, with what is offered; `not-an-image`.
     func resolve(_ reference: RemoteReference, for platform: Platform) async throws(RegistryFault) -> ResolvedImage {
         var manifest = try await manifest(reference.manifestName, expecting: reference.digest)
-        var indexes: [Digest] = []
+        var indexes: [RemoteManifest] = []
         for _ in 0..<Depth.indexes {
             guard manifest.isIndex else {
                 var image = try ResolvedImage(manifest)
                 image.indexes = indexes
                 return image
             }
-            indexes.append(manifest.digest)
+            indexes.append(manifest)
             let chosen = try PlatformChoice.choose(manifest, for: platform)
             manifest = try await self.manifest(chosen.digest.description, expecting: chosen.digest)
         }
@@ -118,10 +118,6 @@ extension ResolvedImage {
         }
         for layer in image.layers {
             let type = layer.mediaType ?? MediaType.layer
-            if type.contains(".foreign.") || type.contains(".nondistributable.") {
-                throw RegistryFault(
-                    .notAnImage, ["a layer that the registry does not hold (\(RegistryFault.printable(type)))"])
-            }
             if type.hasSuffix("+encrypted") {
                 throw RegistryFault(.notAnImage, ["a layer that is encrypted"])
             }

@@ -72,7 +72,7 @@ package enum RemoteSignatures {
         settings: RegistrySettings
     ) throws(Diagnostic) -> VerifiedSignature? {
         do throws(RegistryFault) {
-            let credential = try DockerConfiguration(path: settings.credentialFile).credential(for: reference.host)
+            let credential = try settings.credential(for: reference.host, reference.repository)
             let transport = Transport(settings)
             defer { try? blocking { () throws(RegistryFault) in await transport.shutdown() } }
             return try blocking { () throws(RegistryFault) in
@@ -84,7 +84,7 @@ package enum RemoteSignatures {
                 guard reference.tag != nil else { return nil }
                 let resolved = try await registry.resolve(reference, for: platform)
                 guard resolved.manifest.digest == manifest, !resolved.indexes.isEmpty else { return nil }
-                return try await registry.signature(of: resolved.indexes, by: [key])
+                return try await registry.signature(of: resolved.indexes.map(\.digest), by: [key])
             }
         } catch { throw error.diagnostic(reference.description) }
     }
