@@ -97,8 +97,8 @@ package enum DiagnosticCatalogue {
             "'trireme cluster status NAME' lists its nodes: ctl, n1, n2 and so on."),
         Entry(
             "node-image-unfit", "the image cannot serve as a cluster's node",
-            "A node needs munge and Slurm, or Grid Engine, at Debian's paths; Recipes/node and "
-                + "Recipes/node-gridengine make such images."),
+            "A node needs munge and Slurm, Grid Engine or HTCondor at Debian's paths; Recipes/node, "
+                + "node-gridengine and node-htcondor make such images."),
         Entry(
             "no-user-namespaces", "the kernel refuses this user new user namespaces",
             "See sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and "

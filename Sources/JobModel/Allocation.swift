@@ -1,6 +1,6 @@
 /// The nodes a batch system gave us, and how many tasks it allows on each.
 package struct Allocation: Equatable, Sendable {
-    /// The batch system's name in its own spelling: `slurm`, `pbs`, `lsf`, `sge`, `flux`, `ssh`, `local`.
+    /// The batch system's name in its own spelling: `slurm`, `pbs`, `lsf`, `sge`, `condor`, `flux`, `ssh`, `local`.
     package var system: String
     package var jobID: String
     package var nodes: [Node]

@@ -4,14 +4,18 @@ import JobModel
 /// Which batch system's allocation this process stands in.
 package enum Detection {
     /// In the order in which they are asked. Flux comes first: its instances are started inside other
-    /// systems' jobs, whose variables are then still there. A job of Grid Engine, PBS or LSF that was
+    /// systems' jobs, whose variables are then still there. So are HTCondor's, whose job description is a file
+    /// that only its own job has. A job of Grid Engine, PBS or LSF that was
     /// started from a Slurm allocation (a site in transition) likewise has the newer variables of its own.
     package static let all: [any ResourceManager.Type] = [
-        Flux.self, Slurm.self, GridEngine.self, PBS.self, LSF.self,
+        Flux.self, HTCondor.self, Slurm.self, GridEngine.self, PBS.self, LSF.self,
     ]
 
     package static func manager(named name: String) -> (any ResourceManager.Type)? {
-        let aliases = ["torque": "pbs", "openpbs": "pbs", "gridengine": "sge", "uge": "sge", "openlava": "lsf"]
+        let aliases = [
+            "torque": "pbs", "openpbs": "pbs", "gridengine": "sge", "uge": "sge", "openlava": "lsf",
+            "htcondor": "condor",
+        ]
         return (all + [PlainHosts.self]).first { $0.name == aliases[name] ?? name }
     }
 
@@ -23,7 +27,11 @@ package enum Detection {
         -> Allocation?
     {
         for manager in name.map({ manager(named: $0).map { [$0] } ?? [] }) ?? all {
-            if let allocation = try manager.allocation(in: surroundings) { return allocation }
+            guard var allocation = try manager.allocation(in: surroundings) else { continue }
+            if allocation.endTime == nil {
+                allocation.endTime = manager.endTime(of: allocation, in: surroundings)
+            }
+            return allocation
         }
         return nil
     }
@@ -31,6 +39,15 @@ package enum Detection {
     /// True in the processes that should leave the job to another one (see `ResourceManager.isFollower`).
     package static func isFollower(_ surroundings: Surroundings) -> Bool {
         all.contains { $0.isFollower(surroundings) }
+    }
+
+    /// Where this process, a follower, finds its summons.
+    package static func post(in surroundings: Surroundings) -> FollowerPost? {
+        all.lazy.compactMap { $0.post(in: surroundings) }.first
+    }
+
+    package static func dismissal(in surroundings: Surroundings) -> [FanOutCommand] {
+        all.flatMap { $0.dismissal(in: surroundings) }
     }
 }
 

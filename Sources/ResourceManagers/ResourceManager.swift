@@ -9,11 +9,19 @@ package struct Surroundings {
     package var file: (String) -> String?
     /// What a command prints, nil when it fails. Only for systems that put nothing in the environment.
     package var output: ([String]) -> String?
+    /// Seconds since 1970; nil where nothing may depend on it.
+    package var now: () -> Int?
+    /// How many parallel `trireme run` the script around us has come to, this one included; asked only where
+    /// the system runs that script on every node.
+    package var runNumber: () -> Int
 
     package init(
         environment: @escaping (String) -> String?, file: @escaping (String) -> String? = { _ in nil },
-        output: @escaping ([String]) -> String? = { _ in nil }
+        output: @escaping ([String]) -> String? = { _ in nil }, now: @escaping () -> Int? = { nil },
+        runNumber: @escaping () -> Int = { 1 }
     ) {
+        self.runNumber = runNumber
+        self.now = now
         self.environment = { name in environment(name).flatMap { $0.isEmpty ? nil : $0 } }
         self.file = file
         self.output = output
@@ -43,12 +51,24 @@ package protocol ResourceManager: Sendable {
     /// True in every process but one when the system starts the user's command more than once:
     /// one job is meant, not many.
     static func isFollower(_ surroundings: Surroundings) -> Bool
+
+    /// Where a follower finds its `Summons`; nil where followers have nothing to do.
+    static func post(in surroundings: Surroundings) -> FollowerPost?
+
+    /// The commands that let waiting followers go when there will be no job.
+    static func dismissal(in surroundings: Surroundings) -> [FanOutCommand]
+
+    /// When the system ends `allocation`, asked of its commands because no variable says it; nil: it does not say.
+    static func endTime(of allocation: Allocation, in surroundings: Surroundings) -> Int?
 }
 
 extension ResourceManager {
     package static func advice(for allocation: Allocation) -> SystemAdvice { SystemAdvice() }
     package static func comment(_ text: String, on allocation: Allocation) -> [String]? { nil }
     package static func isFollower(_ surroundings: Surroundings) -> Bool { false }
+    package static func post(in surroundings: Surroundings) -> FollowerPost? { nil }
+    package static func dismissal(in surroundings: Surroundings) -> [FanOutCommand] { [] }
+    package static func endTime(of allocation: Allocation, in surroundings: Surroundings) -> Int? { nil }
 }
 
 /// What is to be started on every node.
@@ -125,10 +145,14 @@ package struct FanOutCommand: Equatable, Sendable {
     /// The only node it starts an agent on; nil for several.
     package var node: String?
     package var secret: SecretChannel
+    /// What follows the secret on standard input. Then the command starts nothing: it lays a `Summons` where a
+    /// process waits for it, and its success says no more than that.
+    package var note: String?
 
-    package init(words: [String], node: String? = nil, secret: SecretChannel) {
+    package init(words: [String], node: String? = nil, secret: SecretChannel, note: String? = nil) {
         self.words = words
         self.node = node
         self.secret = secret
+        self.note = note
     }
 }

@@ -98,9 +98,29 @@ package enum ClusterService: UInt8, CaseIterable, Sendable {
     case slurmd = 3
     case qmaster = 4
     case execd = 5
+    case collector = 6
+    case negotiator = 7
+    case schedd = 8
+    case startd = 9
 
-    package var name: String { isGridEngine ? "sge_\(self)" : "\(self)" }
+    package var name: String { prefix + "\(self)" }
     /// Where the image must have it.
-    package var program: String { (isGridEngine ? GridEngineConfiguration.programs : "/usr/sbin") + "/" + name }
-    private var isGridEngine: Bool { self == .qmaster || self == .execd }
+    package var program: String {
+        (scheduler == .gridengine ? GridEngineConfiguration.programs : "/usr/sbin") + "/" + name
+    }
+    /// Whose it is.
+    var scheduler: ClusterScheduler {
+        switch self {
+        case .munged, .slurmctld, .slurmd: .slurm
+        case .qmaster, .execd: .gridengine
+        case .collector, .negotiator, .schedd, .startd: .htcondor
+        }
+    }
+    private var prefix: String {
+        switch scheduler {
+        case .slurm: ""
+        case .gridengine: "sge_"
+        case .htcondor: "condor_"
+        }
+    }
 }

@@ -25,6 +25,13 @@ struct CommonLayer {
             }
             for file in configuration.files { text(file.path, file.text) }
             text("/etc/services", GridEngineConfiguration.services(image: image.text("etc/services") ?? ""))
+        case .htcondor:
+            for path in HTCondorConfiguration.directories {
+                files.append(.init(path: path, mode: 0o755, content: .directory))
+            }
+            text(HTCondorConfiguration.path, HTCondorConfiguration(specification).text)
+            let key = try Self.randomKey().map { String($0 % 16, radix: 16) }.joined()
+            text(HTCondorConfiguration.passwordPath, key, mode: 0o600)
         }
         if !image.contains("usr/local/bin/trireme") {
             files.append(

@@ -189,6 +189,8 @@ struct NodeInit {
                 case .slurmd: ListeningPorts.contains(SlurmConfiguration.nodePort)
                 case .qmaster: ListeningPorts.contains(GridEngineConfiguration.controllerPort)
                 case .execd: ListeningPorts.contains(GridEngineConfiguration.nodePort)
+                case .collector, .negotiator, .schedd, .startd:
+                    access(HTCondorConfiguration.addressPath(services[i].service), F_OK) == 0
                 }
             if !isReady { continue }
             services[i].isReady = true
@@ -208,21 +210,13 @@ struct NodeInit {
     }
 
     private mutating func start(_ service: ClusterService) throws(SyscallFailure) {
-        let arguments: [String] =
-            switch service {
-            case .munged: [service.program, "--foreground", "--force"]
-            case .slurmctld: [service.program, "-D", "-i"]
-            case .slurmd: [service.program, "-D", "-N", node.name]
-            case .qmaster: GridEngineConfiguration.masterCommand
-            case .execd: GridEngineConfiguration.nodeCommand
-            }
+        let scheduler = specification.scheduler
+        let arguments = scheduler.command(service, node: node.name)
         let states = state
         let path = "logs/\(node.name).\(service.name).log"
         let log = try step("create \(path)") { openat(states, path, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o644) }
         defer { close(log) }
-        let isGridEngine = specification.scheduler == .gridengine
-        let pid = try spawn(
-            arguments, output: log, errors: log, isGridEngine ? GridEngineConfiguration.daemonEnvironment : [])
+        let pid = try spawn(arguments, output: log, errors: log, scheduler.daemonEnvironment)
         services.append(Running(service: service, pid: pid))
         writeStatus()
     }
@@ -231,8 +225,7 @@ struct NodeInit {
         let pipe = try step("pipe2") { () throws(SyscallError) in try PipeEnds() }
         let scheduler = specification.scheduler
         let pid = try spawn(
-            scheduler.idleQuery, output: pipe.write, errors: 2,
-            scheduler == .gridengine ? GridEngineConfiguration.environment : [])
+            scheduler.idleQuery, output: pipe.write, errors: 2, scheduler.queryEnvironment)
         close(pipe.write)
         counter = (pid, pipe.read)
     }

@@ -96,7 +96,9 @@ struct NodeRoot {
     private func temporaryFileSystems() throws(SyscallFailure) {
         try mount("tmpfs", "/run", Self.plain, "mode=0755")
         try mount("tmpfs", "/tmp", Self.plain, "mode=1777")
-        for path in ["/run/munge", "/run/slurm", "/run/lock"] { try makeDirectories(path) }
+        for path in ["/run/munge", "/run/slurm", "/run/lock"] + HTCondorConfiguration.runDirectories {
+            try makeDirectories(path)
+        }
     }
 
     private func mount(_ type: String, _ path: String, _ flags: UInt, _ options: String) throws(SyscallFailure) {

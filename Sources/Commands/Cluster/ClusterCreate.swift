@@ -13,14 +13,14 @@ struct ClusterCreate: ParsableCommand {
         commandName: "create", abstract: "Start a cluster: a controller 'ctl' and nodes n1 to nN.")
 
     @Argument(help: "The cluster's name.") var name: String
-    @Option(help: "slurm or gridengine.") var scheduler: ClusterScheduler = .slurm
+    @Option(help: "slurm, gridengine or htcondor.") var scheduler: ClusterScheduler = .slurm
     @Option(help: "Compute nodes.") var nodes: Int = 2
     @Option(help: "Cores each node declares (default: this machine's).") var cpus: Int?
     @Option(
         name: .customLong("mem"),
         help: "Memory each node declares, as 2G or 512M (default: its share of this machine's).")
     var memory: String?
-    @Option(help: "The node image (default: trireme-node, or trireme-node-gridengine).") var image: String?
+    @Option(help: "The node image (default: trireme-node, or trireme-node-SCHEDULER).") var image: String?
     @Option(help: ArgumentHelp("An unpacked root file system instead of an image.", visibility: .hidden))
     var rootfs: String?
     @Option(name: [.customLong("bind"), .customShort("B")], help: "A host directory to show in every node: SRC[:DST].")

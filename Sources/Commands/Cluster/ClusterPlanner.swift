@@ -101,7 +101,8 @@ struct ClusterPlanner {
         } catch {
             var error = error
             if error.code == DiagnosticCode("image-not-found") {
-                error.remedies.append("Recipes/node and Recipes/node-gridengine make the images of clusters' nodes")
+                error.remedies.append(
+                    "Recipes/node, node-gridengine and node-htcondor make the images of clusters' nodes")
             }
             throw error
         }
@@ -114,11 +115,7 @@ struct ClusterPlanner {
             throw Diagnostic(
                 .nodeImageUnfit, "image '\(specification.image)'",
                 reasons: ["is no node image", "it has no \(program)"],
-                remedies: [
-                    scheduler == .slurm
-                        ? "a node needs Slurm and munge: see Recipes/node"
-                        : "a node needs Grid Engine: see Recipes/node-gridengine"
-                ])
+                remedies: [scheduler.imageAdvice])
         }
     }
 

@@ -15,7 +15,8 @@ extension Surroundings {
                 }
                 return String(decoding: bytes, as: UTF8.self)
             },
-            output: { words in printed(by: words) })
+            output: { words in printed(by: words) }, now: { time(nil) },
+            runNumber: { RunNumber.value })
     }
 
     /// What a command prints within ten seconds; nil when it fails.
@@ -48,6 +49,21 @@ extension Surroundings {
         guard linux_status_exited(status) != 0, linux_status_exit_code(status) == 0 else { return nil }
         return String(decoding: said, as: UTF8.self)
     }
+}
+
+/// How many parallel runs the job's script has come to on this node: a byte per run in a file of the job's own
+/// directory here. Every node's script counts for itself, so the leader's second run meets the others' second.
+enum RunNumber {
+    static let value: Int = {
+        guard let scratch = getenv("_CONDOR_SCRATCH_DIR").map({ String(cString: $0) }) else { return 1 }
+        // In a directory: HTCondor carries new files home, but no new directories.
+        mkdir(scratch + "/.trireme", 0o700)
+        guard
+            let file = try? OwnedDescriptor.open(scratch + "/.trireme/runs", O_WRONLY | O_CREAT | O_APPEND, mode: 0o600)
+        else { return 1 }
+        _ = "+".withCString { write(file.raw, $0, 1) }
+        return max(1, Int(lseek(file.raw, 0, SEEK_END)))
+    }()
 }
 
 /// This machine's name as its kernel has it (gethostname(2)).

@@ -28,7 +28,8 @@ final class FanOut {
             helpers.append(
                 try HelperProcess(
                     command.words, environment: command.secret == .environment ? withSecret : plain,
-                    input: command.secret == .input ? Array((secret + "\n").utf8) : []))
+                    input: command.secret == .input ? Array((secret + "\n" + (command.note ?? "")).utf8) : [],
+                    isMessage: command.note != nil))
         }
     }
 

@@ -11,12 +11,17 @@ final class HelperProcess {
     /// Read end of its output, -1 at the end.
     private(set) var output: Int32 = -1
     var hasEnded = false
+    /// It only tells somebody something: its success says nothing about the agents.
+    let isMessage: Bool
     private var said: [UInt8] = []
 
     private static let saidBytes = 4096
 
     /// - Parameter input: what it reads, at most a pipe's 64 KiB; then end of file.
-    init(_ words: [String], environment: [[UInt8]], input: [UInt8] = []) throws(SyscallError) {
+    init(_ words: [String], environment: [[UInt8]], input: [UInt8] = [], isMessage: Bool = false)
+        throws(SyscallError)
+    {
+        self.isMessage = isMessage
         var ends: [Int32] = [-1, -1]
         let source = try Self.source(input)
         defer { close(source) }

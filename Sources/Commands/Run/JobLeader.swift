@@ -38,7 +38,7 @@ final class JobLeader {
     /// Where our standard input goes: the process of rank 0.
     var inputTarget: (node: Int, channel: UInt32)?
     var outputFiles: OutputFiles?
-    private var fanOut: FanOut?
+    private(set) var fanOut: FanOut?
     /// Nil when it could not be made.
     var record: JobRecord?
     /// The site's, when one was named.
@@ -392,6 +392,7 @@ final class JobLeader {
             if let helper = fanOut?.helper(pid) {
                 _ = helper.readOutput()
                 helper.hasEnded = true
+                if helper.isMessage, ended == .exited(0) { continue }
                 act(machine.handle(.fanOutExited(ended, said: helper.tail), now: now))
             } else if let index = commentators.firstIndex(where: { $0.pid == pid }) {
                 commentators.remove(at: index)

@@ -67,7 +67,12 @@ struct RunRequest {
         let surroundings = Surroundings.current
         if options.parallel.isParallel, Detection.isFollower(surroundings) {
             // One job, not one per task of the step; the first task leads it.
-            return 0
+            return try Follower.serve(surroundings)
+        }
+        var leader: JobLeader?
+        defer {
+            // Whatever ended this process before it had a job: the others do not wait for one.
+            if options.parallel.isParallel, leader?.fanOut == nil { Follower.dismiss(surroundings) }
         }
         let image = try RemoteImage.resolve(name, resolver)
         try RemoteImage.admit(image, typed: name, resolver.store)
@@ -86,15 +91,16 @@ struct RunRequest {
             Output.standard.write(bytes: Array(survey.text(specification, allocation).utf8))
             return 0
         }
-        let leader = try JobLeader(
+        let made = try JobLeader(
             specification, container: container,
             allocation: allocation, port: UInt16(options.parallel.port),
             isQuiet: options.process.quiet
         )
-        leader.etcd = try options.parallel.etcd()
-        leader.machine.setup.exitTimeoutMilliseconds = try options.parallel.exitTimeoutMilliseconds()
-        leader.failsOnBrokenPipe = options.parallel.pipeFail
-        return try leader.run()
+        made.etcd = try options.parallel.etcd()
+        made.machine.setup.exitTimeoutMilliseconds = try options.parallel.exitTimeoutMilliseconds()
+        made.failsOnBrokenPipe = options.parallel.pipeFail
+        leader = made
+        return try made.run()
     }
 
     /// Further commands after a `:`; then `-e` is each part's own.

@@ -43,7 +43,7 @@ struct ParallelOptions: ParsableArguments {
 
     @Option(
         name: .customLong("rm"),
-        help: "Whose allocation: auto, slurm, pbs, lsf, sge, flux, ssh (with --hostfile), local.")
+        help: "Whose allocation: auto, slurm, pbs, lsf, sge, condor, flux, ssh (with --hostfile), local.")
     var resourceManager: String = "auto"
     @Option(help: "Machines reached by ssh, a line each: HOST, HOST:SLOTS or HOST slots=SLOTS.") var hostfile: String?
 
@@ -88,7 +88,7 @@ struct ParallelOptions: ParsableArguments {
                         "one of: auto, " + Detection.all.map { $0.name }.joined(separator: ", ") + ", ssh, local"
                     ])
             }
-            if let allocation = try manager.allocation(in: surroundings) { return allocation }
+            if let allocation = try Detection.allocation(named: manager.name, in: surroundings) { return allocation }
             throw Diagnostic(
                 DiagnosticCode("no-allocation"), "--rm \(resourceManager)",
                 reasons: ["this process does not stand in one of its allocations"],
