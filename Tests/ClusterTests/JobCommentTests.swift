@@ -17,15 +17,21 @@ import Testing
             }
             return seen
         }
-        // The agent of n2 starts when its slurmd goes on.
-        kill(slurmd, SIGSTOP)
-        let started = try fixture.script(
-            "salloc -Q -N 2 -n 2 trireme run -N 2 mpi-hello:mpich sleep 300 >/dev/null 2>&1 & echo started")
-        #expect(started.lines == ["started"])
+        // Its number means something in its node. The agent of n2 starts when its slurmd goes on.
+        func tell(_ signal: String) throws {
+            let run = try fixture.clusters.run(["exec", JobFixture.name, "n2", "--", "kill", signal, "\(slurmd)"])
+            #expect(run.status == 0, "\(run.errorText)")
+        }
+        try tell("-STOP")
+        let job = DispatchGroup()
+        DispatchQueue.global().async(group: job) {
+            _ = try? fixture.script("salloc -Q -N 2 -n 2 trireme run -N 2 mpi-hello:mpich sleep 300", limitSeconds: 120)
+        }
         #expect(try comment("1/2") == "Comment=trireme: rendezvous 1/2\n")
-        kill(slurmd, SIGCONT)
+        try tell("-CONT")
         #expect(try comment("running") == "Comment=trireme: running\n")
         _ = try fixture.script("scancel -u $(id -un)")
+        job.wait()
         #expect(try fixture.isClean(nodes: ["ctl", "n1", "n2"]))
     }
 }
