@@ -1,5 +1,5 @@
 import Foundation
-import Synchronization
+import Glibc
 
 /// One finished run of a program: how it ended and what it said.
 package struct ProgramRun: Sendable {
@@ -37,30 +37,87 @@ package func runProgram(
     process.standardError = stderr
     let start = ContinuousClock.now
     try process.run()
-    let collected = Mutex((output: Data(), errors: Data()))
-    let readers = DispatchGroup()
-    DispatchQueue.global().async(group: readers) {
-        let data = stdout.fileHandleForReading.readDataToEndOfFile()
-        collected.withLock { $0.output = data }
-    }
-    DispatchQueue.global().async(group: readers) {
-        let data = stderr.fileHandleForReading.readDataToEndOfFile()
-        collected.withLock { $0.errors = data }
-    }
-    DispatchQueue.global().async {
-        try? stdin.fileHandleForWriting.write(contentsOf: input)
-        try? stdin.fileHandleForWriting.close()
-    }
-    if readers.wait(timeout: .now() + limitSeconds) == .timedOut {
+    var exchange = PipeExchange(
+        input: input, to: stdin.fileHandleForWriting, output: stdout.fileHandleForReading,
+        errors: stderr.fileHandleForReading)
+    guard exchange.run(until: start + .seconds(limitSeconds)) else {
         kill(process.processIdentifier, SIGKILL)
-        throw ProgramTimeout(arguments: arguments, seconds: limitSeconds, said: collected.withLock { $0.errors })
+        throw ProgramTimeout(arguments: arguments, seconds: limitSeconds, said: exchange.errors)
     }
     process.waitUntilExit()
     let elapsed = ContinuousClock.now - start
     let seconds = Double(elapsed.components.seconds) + Double(elapsed.components.attoseconds) / 1e18
     let status = process.terminationReason == .exit ? process.terminationStatus : 128 + process.terminationStatus
-    let both = collected.withLock { $0 }
-    return ProgramRun(status: status, output: both.output, errors: both.errors, seconds: seconds)
+    return ProgramRun(status: status, output: exchange.output, errors: exchange.errors, seconds: seconds)
+}
+
+/// A program's three pipes, served by the calling thread. Dispatch starts no further thread while tests that
+/// compute keep as many busy as there are processors: what it was given would wait for them.
+private struct PipeExchange {
+    private(set) var output = Data()
+    private(set) var errors = Data()
+    private var input: Data
+    private let handles: [FileHandle]
+    private var isOpen = [true, true, true]
+
+    init(input: Data, to writing: FileHandle, output: FileHandle, errors: FileHandle) {
+        self.input = input
+        handles = [writing, output, errors]
+        let flags = fcntl(writing.fileDescriptor, F_GETFL)
+        _ = fcntl(writing.fileDescriptor, F_SETFL, flags | O_NONBLOCK)
+    }
+
+    /// Returns when the program's outputs have ended; false when they had not by `deadline`.
+    mutating func run(until deadline: ContinuousClock.Instant) -> Bool {
+        while isOpen[1] || isOpen[2] {
+            if isOpen[0], input.isEmpty { close(0) }
+            let left = (deadline - .now).components
+            guard left.seconds >= 0, left.attoseconds >= 0 else { return false }
+            var slots = handles.indices.map { index in
+                // A negative descriptor is passed over (poll(2)).
+                pollfd(
+                    fd: isOpen[index] ? handles[index].fileDescriptor : -1,
+                    events: Int16(index == 0 ? POLLOUT : POLLIN), revents: 0)
+            }
+            guard poll(&slots, 3, Int32(min(left.seconds, 1000) * 1000 + 1)) > 0 else { continue }
+            if slots[0].revents != 0 { write() }
+            for index in [1, 2] where slots[index].revents != 0 { read(index) }
+        }
+        if isOpen[0] { close(0) }
+        return true
+    }
+
+    private mutating func close(_ index: Int) {
+        isOpen[index] = false
+        try? handles[index].close()
+    }
+
+    private mutating func read(_ index: Int) {
+        var chunk = [UInt8](repeating: 0, count: 64 << 10)
+        let n = Glibc.read(handles[index].fileDescriptor, &chunk, chunk.count)
+        if n < 0, errno == EINTR { return }
+        guard n > 0 else { return close(index) }
+        if index == 1 { output.append(contentsOf: chunk[..<n]) } else { errors.append(contentsOf: chunk[..<n]) }
+    }
+
+    /// SIGPIPE is kept from this thread only: children would inherit that it is ignored.
+    private mutating func write() {
+        var pipeSignal = sigset_t()
+        var before = sigset_t()
+        sigemptyset(&pipeSignal)
+        sigaddset(&pipeSignal, SIGPIPE)
+        pthread_sigmask(SIG_BLOCK, &pipeSignal, &before)
+        let n = input.prefix(64 << 10).withUnsafeBytes {
+            Glibc.write(handles[0].fileDescriptor, $0.baseAddress, $0.count)
+        }
+        let reason = errno
+        if n < 0, reason == EPIPE {
+            var none = timespec()
+            sigtimedwait(&pipeSignal, nil, &none)
+        }
+        pthread_sigmask(SIG_SETMASK, &before, nil)
+        if n > 0 { input.removeFirst(n) } else if reason != EAGAIN, reason != EINTR { close(0) }
+    }
 }
 
 package struct ProgramTimeout: Error {
