@@ -37,6 +37,7 @@ import Testing
             ssh n2 "ssh n1 'ssh n2 hostname'"
             ssh -n n2 cat </proc/self/status; echo "status $?"
             ssh -f n2 'sleep 300'; echo "status $?"
+            ssh -tt n2 'tty | cut -c 1-9; stty size' </dev/null | tr -d '\\r'
             env -i /.trireme/bin/ssh n2 hostname
             for i in 1 2 3; do echo $i; done | while read i; do ssh -n n2 "echo loop $i"; done
             """)
@@ -44,7 +45,7 @@ import Testing
             run.lines == [
                 "/.trireme/bin/ssh", "/.trireme/bin/rsh", "n2", "n2", "n1", "n1", "n2", "n2", "n2", "status 3",
                 "status 137", "status 127", "1:out", "2:err", "a  b 3", "n2", "n2", "42", "n2", "status 0", "status 0",
-                "n2", "loop 1", "loop 2", "loop 3",
+                "/dev/pts/", "24 80", "n2", "loop 1", "loop 2", "loop 3",
             ], "\(run.outputText)\(run.errorText)")
         #expect(try run.status == 0 && run.errorText.isEmpty && keys() == before, "\(run.errorText)")
         #expect(try fixture.isClean(nodes: ["ctl", "n1", "n2"]), "\((try? fixture.leftovers(["n1", "n2"])) ?? [])")
