@@ -77,3 +77,27 @@ extension Flux {
         return surroundings.endTime(secondsLeft: said.flatMap { Int($0) })
     }
 }
+
+extension GridEngine {
+    /// When the job began and its `h_rt`, in the words of `qstat -r` (qstat(1)): a line per job, `ID PRIORITY NAME
+    /// USER STATE DATE TIME QUEUE SLOTS [TASK]`, and lines about it. The time is this machine's.
+    package static func endTime(of allocation: Allocation, in surroundings: Surroundings) -> Int? {
+        guard let text = surroundings.output(["qstat", "-r", "-s", "r"]) else { return nil }
+        var began: String?
+        for line in text.split(whereSeparator: \.isNewline) {
+            let words = line.split(whereSeparator: \.isWhitespace).map(String.init)
+            if words.count >= 9, Double(words[1]) != nil, Int(words[0]) != nil {
+                let isOurs =
+                    words[0] == allocation.jobID && (allocation.arrayTask == nil || allocation.arrayTask == words.last)
+                began = isOurs ? "\(words[5]) \(words[6])" : nil
+            } else if let began, let word = words.first(where: { $0.hasPrefix("h_rt=") }) {
+                let start = surroundings.output(["date", "--date=\(began)", "+%s"])?.filter { !$0.isWhitespace }
+                guard let start = start.flatMap({ Int($0) }),
+                    let limit = Surroundings.seconds(String(word.dropFirst(5)))
+                else { return nil }
+                return start + limit
+            }
+        }
+        return nil
+    }
+}

@@ -116,6 +116,22 @@ import Testing
         #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
     }
 
+    /// What every system does when it takes a job away, after asking or without: whatever carried the agents to
+    /// their nodes, they end with the leader.
+    @Test(arguments: systems) func aJobThatIsTakenAwayLeavesNothing(_ system: System) throws {
+        let run = try job(
+            system,
+            """
+            trireme run \(system.options) -n 6 -N 3 \(JobFixture.mpich) mpi-hello --sleep 90 >$work/said </dev/null & leader=$!
+            i=0; while [ "$(grep -c ' of 6 on ' $work/said)" != 6 ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i + 1)); done
+            grep -c ' of 6 on ' $work/said
+            kill -KILL $leader; wait $leader 2>/dev/null; echo "status $?"
+            ls ~/.local/state/trireme/*.secret 2>/dev/null
+            """)
+        #expect(run.lines == ["6", "status 137"], "\(run.outputText)\(run.errorText)")
+        #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
+    }
+
     @Test func allocationsAreShown() throws {
         let run = try job(Self.systems[0], "trireme alloc show; trireme alloc show --format json")
         #expect(run.lines.first == "system  sge" && run.lines.contains("n3    2"), "\(run.outputText)\(run.errorText)")

@@ -46,7 +46,7 @@ import Testing
         }
     }
 
-    @Test func itsOwnCommandsWork() throws {
+    @Test func itsOwnCommandsWorkAndAJobStartsItsAgentsByQrsh() throws {
         let queue = try clusters.exec(Self.name, "--", "qstat", "-f")
         #expect(queue.lines.filter { $0.hasPrefix("all.q@n") && $0.contains("0/0/2") }.count == 3)
         let status = try clusters.status(Self.name)
@@ -54,9 +54,6 @@ import Testing
             status.nodes.map { $0.services.map(\.name) } == [["sge_qmaster"]]
                 + Array(repeating: ["sge_execd"], count: 3))
         #expect(try clusters.run(["logs", Self.name, "sge_qmaster"]).outputText.contains("starting up SGE"))
-    }
-
-    @Test func aJobStartsItsAgentsByQrsh() throws {
         let run = try job(
             """
             trireme alloc show | head -1
@@ -74,6 +71,37 @@ import Testing
         #expect(try isClean())
     }
 
+    /// The leader dies with its script; what it started on the other nodes is not in the job's process group,
+    /// and ends all the same.
+    @Test func aJobThatIsTakenAwayLeavesNothing() throws {
+        let directory = (try Programs.path("trireme") as NSString).deletingLastPathComponent
+        let run = try clusters.run(
+            [
+                "exec", Self.name, "--", "sh", "-c",
+                """
+                d=$(mktemp -d ~/.trireme-gridengine.XXXXXX)
+                trap 'rm -rf "$d"' EXIT
+                cat >$d/job <<JOB
+                export TRIREME_STORE='$TRIREME_STORE' PATH='\(directory)':\\$PATH
+                trireme run -n 6 -N 3 mpi-hello:mpich mpi-hello --sleep 90
+                JOB
+                job=$(qsub -terse -pe mpi 6 -o $d/out -e $d/err -cwd $d/job)
+                i=0; while [ "$(grep -c ' of 6 on ' $d/out 2>/dev/null)" != 6 ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i + 1)); done
+                cat $d/out
+                qdel $job
+                i=0; while qstat -j $job >/dev/null 2>&1 && [ $i -lt 300 ]; do sleep 0.1; i=$((i + 1)); done
+                cat $d/err >&2
+                """,
+            ], limitSeconds: 180)
+        #expect(run.lines.filter { $0.contains(" of 6 on n") }.count == 6, "\(run.outputText)\(run.errorText)")
+        #expect(run.outputText.contains("has registered the job"), "\(run.outputText)\(run.errorText)")
+        // The tasks on the other nodes may be ended before the leader, which then says what to look at.
+        #expect(
+            run.errorText.isEmpty || run.errorText.contains("qstat -j 1 and qhost show"),
+            "\(run.outputText)\(run.errorText)")
+        #expect(try isClean())
+    }
+
     @Test func everyPair() throws {
         let all = LaunchMatrix.combinations(isSlurm: false)
         let run = try job(LaunchMatrix.script("-N 3", all), limitSeconds: 300)
@@ -81,11 +109,34 @@ import Testing
         #expect(try isClean())
     }
 
+}
+
+/// Grid Engine clusters that do not come to be.
+@Suite struct GridEngineFailureTests {
+    let clusters: ClusterFixture
+    init() throws { clusters = try ClusterFixture() }
+
     @Test func anotherSystemsImageIsNone() throws {
         let run = try clusters.run(["create", "other", "--scheduler", "gridengine", "--image", "trireme-node"])
         #expect(run.status == 125)
         #expect(
             run.errorText.contains("it has no /usr/lib/gridengine/sge_qmaster")
                 && run.errorText.contains("[node-image-unfit]"))
+    }
+
+    /// A master whose spool knows no node turns them away: the node's daemon says so and ends.
+    @Test func aDaemonThatExits() throws {
+        let empty = try TemporaryDirectory()
+        let run = try clusters.run([
+            "create", "bad", "--scheduler", "gridengine", "--nodes", "1", "--bind",
+            "\(empty.path):/var/spool/gridengine/qmaster",
+        ])
+        #expect(run.status == 125)
+        #expect(run.errorText.contains("✓ controller: sge_qmaster on ctl\n"), "\(run.errorText)")
+        #expect(run.errorText.contains("last lines of n1.sge_execd.log:\n"), "\(run.errorText)")
+        #expect(run.errorText.contains("| critical error: can't get configuration"), "\(run.errorText)")
+        #expect(run.errorText.contains("sge_execd on n1 exited 1: critical error"), "\(run.errorText)")
+        #expect(run.errorText.contains("[cluster-start-failed]"))
+        #expect(try clusters.run(["ls", "-q"]).lines.isEmpty)
     }
 }

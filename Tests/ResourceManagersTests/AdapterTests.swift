@@ -11,7 +11,8 @@ struct Stand {
     var commands: [[String]: String] = [:]
 
     var surroundings: Surroundings {
-        Surroundings(environment: { variables[$0] }, file: { files[$0] }, output: { commands[$0] })
+        Surroundings(
+            environment: { variables[$0] }, file: { files[$0] }, output: { commands[$0] }, now: { 1_700_000_000 })
     }
 
     /// Every adapter's own view of the same job: 2 nodes, 4 places each.
@@ -37,6 +38,16 @@ struct Stand {
             "LSB_JOBID": "4711", "LSB_MCPU_HOSTS": "n1 4 n2 4 ", "LSB_HOSTS": "n1 n1 n1 n1 n2 n2 n2 n2",
             "LSB_DJOB_NUMPROC": "8", "LSB_JOBINDEX": "3",
         ]),
+        // The job's description as the starter lays it out; number 0 leads.
+        "condor": Stand(
+            variables: [
+                "_CONDOR_JOB_AD": "/scratch/.job.ad", "_CONDOR_PROCNO": "0", "_CONDOR_NPROCS": "2",
+                "_CONDOR_REMOTE_SPOOL_DIR": "/spool/4711",
+            ],
+            files: [
+                "/scratch/.job.ad":
+                    "AllRemoteHosts = \"slot1@n1,slot1@n2\"\nClusterId = 4711\nProcId = 0\nRequestCpus = 4\n"
+            ], commands: [["condor_config_val", "LIBEXEC"]: "/usr/libexec/condor\n"]),
         "flux": Stand(
             variables: ["FLUX_URI": "local:///tmp/flux-x/local-0"],
             commands: [
@@ -56,7 +67,7 @@ struct Stand {
         #expect(found.system == name)
         #expect(found.jobID.contains("4711"))
         #expect(found.nodes == [.init(name: "n1", slots: 4), .init(name: "n2", slots: 4)])
-        if name != "flux" { #expect(found.arrayTask == "3") }
+        if !["flux", "condor"].contains(name) { #expect(found.arrayTask == "3") }
         // Asked by name, it answers the same; the others say nothing.
         #expect(try Detection.allocation(named: name, in: stand.surroundings) == found)
         for other in Stand.all.keys where other != name {
@@ -85,6 +96,10 @@ struct Stand {
         }
         #expect(reached.sorted() == ["n1", "n2"])
         for command in commands {
+            if let note = command.note {
+                #expect(note == "1 10.0.0.1:7000\n.\n")
+                continue
+            }
             // Quoted where a shell reads it.
             let text = command.words.joined(separator: " ").filter { $0 != "'" }
             #expect(text.contains("/opt/t/trireme-agent --serve - "))

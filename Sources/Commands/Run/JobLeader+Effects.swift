@@ -12,7 +12,9 @@ extension JobLeader {
         recordJournal(effects)
         for effect in effects {
             switch effect {
-            case .prepare: prepareAgents()
+            case .prepare:
+                fanOut?.removeSecretFile()
+                prepareAgents()
             case .begin: begin()
             case .stop(let grace):
                 // What is typed from now on concerns the job's end, not rank 0.

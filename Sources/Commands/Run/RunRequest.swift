@@ -67,7 +67,7 @@ struct RunRequest {
         let surroundings = Surroundings.current
         if options.parallel.isParallel, Detection.isFollower(surroundings) {
             // One job, not one per task of the step; the first task leads it.
-            return try Follower.serve(surroundings)
+            return options.parallel.asksItsSystem ? try Follower.serve(surroundings) : 0
         }
         var leader: JobLeader?
         defer {

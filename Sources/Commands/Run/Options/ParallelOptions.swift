@@ -69,6 +69,9 @@ struct ParallelOptions: ParsableArguments {
             remedies: ["--kvs https://HOST:2379,https://HOST2:2379"])
     }
 
+    /// Whether the nodes are those of the batch system around us.
+    var asksItsSystem: Bool { hostfile == nil && !["local", "ssh"].contains(resourceManager) }
+
     /// The allocation asked for, or the one this process stands in; nil for none.
     func allocation(in surroundings: Surroundings) throws(Diagnostic) -> Allocation? {
         if let hostfile {
