@@ -94,7 +94,7 @@ package struct ImageStore: Sendable {
     /// The image whose plan is `plans/<fileName>`.
     func stored(fileName: String) throws(Diagnostic) -> StoredImage? {
         let path = layout.plan(fileName: fileName)
-        guard let bytes = try? Files.read(path, limit: LaunchPlanLimit.totalBytes),
+        guard let bytes = try? Files.readUnnoticed(path, limit: LaunchPlanLimit.totalBytes),
             let plan = try? LaunchPlan(decoding: bytes), let digest = Digest(plan.imageDigest),
             let record = try? readRecord(digest)
         else { return nil }

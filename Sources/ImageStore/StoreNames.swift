@@ -33,7 +33,7 @@ extension ImageStore {
 
     /// Whom a plan file speaks of; the name differs from the file's in an alias.
     func owner(of path: String) -> (name: String, digest: Digest)? {
-        guard let bytes = try? Files.read(path, limit: LaunchPlanLimit.totalBytes),
+        guard let bytes = try? Files.readUnnoticed(path, limit: LaunchPlanLimit.totalBytes),
             let plan = try? LaunchPlan(decoding: bytes), let digest = Digest(plan.imageDigest)
         else { return nil }
         return (plan.imageName, digest)

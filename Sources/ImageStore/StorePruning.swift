@@ -72,11 +72,20 @@ extension ImageStore {
     private func lastUse(_ image: StoredImage) -> Int64 {
         var status = stat()
         var last: Int64 = 0
-        if stat(image.planPath, &status) == 0 { last = Int64(max(status.st_atim.tv_sec, status.st_mtim.tv_sec)) }
+        // A launch reads the plan under the name that was typed, or by digest.
+        let paths = aliases(of: image.name) + [image.planPath, layout.image(image.record.manifest.digest) + "/plan"]
+        for path in paths where stat(path, &status) == 0 {
+            last = max(last, Int64(max(status.st_atim.tv_sec, status.st_mtim.tv_sec)))
+        }
         if let loaded = try? Date.ISO8601FormatStyle().parse(image.record.loaded) {
             last = max(last, Int64(loaded.timeIntervalSince1970))
         }
         return last
+    }
+
+    /// Notes a use that the launcher, which reads plans itself, does not see: jobs, and what `trireme-cli` plans.
+    package func noteUse(_ image: StoredImage) {
+        if image.layout.root == layout.root, !image.planPath.isEmpty { Files.touchAccess(image.planPath) }
     }
 
     /// Keeps an image from being pruned, or no longer.

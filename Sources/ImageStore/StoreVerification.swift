@@ -2,6 +2,7 @@ import Diagnostics
 import FoundationEssentials
 import Glibc
 import ImageFormats
+import LaunchPlan
 import LinuxSystem
 import OCIModel
 
@@ -96,17 +97,22 @@ extension ImageStore {
         var damage: [Damage] = []
         do throws(SyscallError) {
             let lock = try StoreLock(layout)
-            for file in try Files.names(in: layout.plans) {
-                guard let owner = owner(of: layout.plan(fileName: file)) else {
-                    damage.append(Damage(kind: .plan, what: file, reasons: ["cannot be read"], images: []))
-                    continue
-                }
-                if (try? readRecord(owner.digest)) == nil {
-                    damage.append(
-                        Damage(
-                            kind: .record, what: layout.record(owner.digest), reasons: ["cannot be read"],
-                            images: [owner.name]))
-                }
+            for file in try Files.names(in: layout.plans) where owner(of: layout.plan(fileName: file)) == nil {
+                let reason = isRepairing ? try repairPlan(file, staging) : nil
+                damage.append(
+                    Damage(
+                        kind: .plan, what: file, reasons: ["cannot be read"] + [reason].compactMap { $0 }, images: [],
+                        isRepaired: isRepairing && reason == nil))
+            }
+            for name in try Files.names(in: layout.images) {
+                guard let digest = Digest(hex: name), (try? readRecord(digest)) == nil else { continue }
+                let names = try names(of: digest)
+                if isRepairing { try removeUnreadable(digest, staging) }
+                damage.append(
+                    Damage(
+                        kind: .record, what: layout.record(digest),
+                        reasons: ["cannot be read"] + (isRepairing ? [Self.bringAgain] : []),
+                        images: names.isEmpty ? [digest.description] : names))
             }
             let before = try? Files.read(layout.index)
             let expected = try indexBytes()
@@ -124,6 +130,47 @@ extension ImageStore {
             }
         } catch { throw failure(error) }
         return damage
+    }
+}
+
+extension ImageStore {
+    private static let bringAgain = "removed; load or pull the image to bring it again"
+
+    /// Gives a name its plan back: the image's own, under the name that the index lists.
+    ///
+    /// - Returns: what was done instead, where the index does not tell whose name it was.
+    private func repairPlan(_ file: String, _ staging: Staging) throws(SyscallError) -> String? {
+        let path = layout.plan(fileName: file)
+        let index = (try? Files.read(layout.index)).flatMap {
+            try? JSONDecoder().decode(ImageIndex.self, from: Data($0))
+        }
+        let listed = (index?.manifests ?? []).compactMap { entry -> (name: String, digest: Digest)? in
+            let name = entry.annotations?[Annotation.name] ?? entry.digest.description
+            let files = [ImageReference(name), ImageReference(name)?.withoutLocalhost].compactMap { $0?.fileName }
+            return (files.isEmpty ? [name] : files).contains(file) ? (name, entry.digest) : nil
+        }
+        if let found = listed.first, let bytes = try? Files.read(layout.image(found.digest) + "/plan"),
+            var plan = try? LaunchPlan(decoding: bytes)
+        {
+            plan.imageName = found.name
+            if let bytes = try? plan.encoded() {
+                let staged = staging.path + "/plan"
+                try Files.write(bytes, to: staged)
+                try Files.rename(staged, path)
+                return nil
+            }
+        }
+        unlink(path)
+        return Self.bringAgain
+    }
+
+    /// An image of which nothing is known any more keeps everything else from being collected.
+    private func removeUnreadable(_ digest: Digest, _ staging: Staging) throws(SyscallError) {
+        for file in try Files.names(in: layout.plans) {
+            let path = layout.plan(fileName: file)
+            if owner(of: path)?.digest == digest { unlink(path) }
+        }
+        try Files.rename(layout.image(digest), staging.path + "/image-" + digest.hex)
     }
 }
 

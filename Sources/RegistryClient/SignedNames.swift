@@ -40,7 +40,7 @@ package struct SignedNames {
             ],
             remedies: [
                 "trireme pull \(image.name) brings it, where the registry has one",
-                "trireme tag \(image.name) localhost/NAME and run that: a name of your own, that no registry vouches for",
+                "trireme image tag \(image.name) localhost/NAME and run that: a name of your own, that no registry vouches for",
             ])
     }
 

@@ -36,8 +36,11 @@ import Testing
             """)
     }
 
-    private let whatStays =
-        "srun -N 3 -n 3 --ntasks-per-node=1 sh -c 'ls -d /tmp/own/registry-spread* 2>/dev/null || echo none'"
+    /// `none` from each node, as soon as it has put everything away.
+    private let whatStays = """
+        srun -N 3 -n 3 --ntasks-per-node=1 sh -c 'for i in 1 2 3 4 5 6 7 8 9 10; do ls -d /tmp/own/registry-spread* \
+        >/dev/null 2>&1 || { echo none; exit; }; sleep 1; done; ls -d /tmp/own/registry-spread*'
+        """
 
     /// `trireme run` itself brings it, once.
     @Test func aJobBringsItsImage() throws {

@@ -39,7 +39,7 @@ import Testing
             """
             cd \(name); find . -mindepth 1 -printf '%y %m %n %s %P -> %l\\n' | sed 's/^d \\([0-9]*\\) [0-9]* [0-9]*/d \\1/' | sort
             find . -type f -printf '%Ts %P\\n' | sort; find . -type f -exec sha256sum {} + | sort -k2
-            getfattr -R -d -m user.kind . 2>/dev/null
+            getfattr -R -h -d -m user.kind . 2>/dev/null || true
             """
         ).outputText
     }

@@ -72,6 +72,47 @@ import Testing
         #expect(fixture.isStoreEmpty)
     }
 
+    /// Looking at images is no use of them; running one is.
+    @Test func ageCountsFromTheLastUse() throws {
+        let fixture = try loaded(["x:1", "y:1", "localhost/z:1"])
+        try fixture.shell(
+            """
+            sed -i 's/"loaded":"20[0-9][0-9]/"loaded":"2001/' store/images/*/record.json
+            touch -d '40 days ago' store/plans/* store/images/*/plan
+            """)
+        for _ in 0..<2 {
+            _ = try fixture.trireme("images")
+            _ = try fixture.trireme("image", "df")
+            let dry = try fixture.trireme("image", "prune", "--older-than", "30d", "--dry-run")
+            #expect(dry.lines.sorted() == ["Would delete: localhost/z:1", "Would delete: x:1", "Would delete: y:1"])
+        }
+        func run(_ program: String, _ image: String) throws {
+            _ = try runProgram(
+                [try Programs.path(program), "run", image, "/none"], environment: ["TRIREME_STORE": fixture.store])
+        }
+        try run("trireme", "z:1")
+        try run("trireme-cli", "x:1")
+        #expect(try fixture.trireme("image", "prune", "--older-than", "30d").outputText == "Deleted: y:1\n")
+    }
+
+    /// Whatever of the store's own notes is damaged, `--repair` leaves a store that works and can be collected.
+    @Test func bookkeepingIsRepaired() throws {
+        let fixture = try loaded(["x:1", "y:1"])
+        try fixture.shell("head -c 20 /dev/urandom > store/plans/x:1")
+        #expect(try fixture.trireme("image", "verify").status == 1)
+        let repaired = try fixture.trireme("image", "verify", "--repair")
+        #expect(repaired.status == 0 && repaired.outputText.contains("repaired"), "\(repaired.outputText)")
+        #expect(try fixture.trireme("image", "verify").status == 0)
+        #expect(try fixture.trireme("image", "ls", "--format", "{{.Name}}").lines == ["x:1", "y:1"])
+        try fixture.shell("f=$(ls store/images/*/record.json | head -1); echo '{' > $f")
+        #expect(try fixture.trireme("image", "verify", "--repair").status == 1)
+        #expect(try fixture.trireme("image", "verify").status == 0)
+        let left = try fixture.trireme("image", "ls", "--format", "{{.Name}}").lines
+        #expect(left.count == 1)
+        for name in left { #expect(try fixture.trireme("image", "rm", name).status == 0) }
+        #expect(fixture.isStoreEmpty)
+    }
+
     @Test func sharedBytesAreCountedOnce() throws {
         let fixture = try loaded(["x:1", "y:1"])
         let json = try JSONSerialization.jsonObject(with: fixture.trireme("image", "df", "--format", "json").output)

@@ -61,7 +61,8 @@ import Testing
         #expect(elsewhere.requests.last?.headers["range"] != nil)
 
         // Pushed elsewhere, the layer stays where it is and the manifest what it was.
-        let target = try ServedRegistry(try Sandbox())
+        let elsewhereStore = try Sandbox()
+        let target = try ServedRegistry(elsewhereStore)
         let pushed = try sandbox.trireme("push", "\(host)/x:1", "\(target.host)/y:1")
         #expect(pushed.status == 0, "\(pushed.errorText)")
         #expect(pushed.lines == ["Pushed image: \(target.host)/y:1 \(image.manifest.digest)"])

@@ -17,6 +17,7 @@ import Testing
         ]
         process.environment = ProcessInfo.processInfo.environment
             .merging(sandbox.environment.compactMapValues { $0 }) { $1 }
+            .merging(["TRIREME_JOB_SECRET": String(repeating: "ab", count: 32)]) { $1 }
         let output = Pipe()
         process.standardOutput = output
         try process.run()

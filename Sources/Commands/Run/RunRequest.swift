@@ -76,6 +76,7 @@ struct RunRequest {
         }
         let image = try RemoteImage.resolve(name, resolver)
         try RemoteImage.admit(image, typed: name, resolver.store)
+        resolver.store.noteUse(image)
         if options.explain.isAsked, options.explain.explain != .launch || !options.parallel.isParallel {
             return try explain(image)
         }
