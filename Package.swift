@@ -138,6 +138,7 @@ let package = Package(
         tests("PeerReferenceTests", []),  // the same cases by other tools, then by ours
         tests("OCIModelTests", ["OCIModel"]),
         tests("JobModelTests", ["JobModel"]),
+        tests("JobNetworkTests", ["JobNetwork", "LinuxSystem", "CLinux"]),
         tests("ResourceManagersTests", ["ResourceManagers", "JobModel", "Diagnostics"]),
         tests("TelemetryTests", ["Telemetry", "JobModel"]),
         tests("CoordinationStoreTests", ["CoordinationStore"]),
