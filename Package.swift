@@ -70,6 +70,8 @@ let package = Package(
         target("ProcessManagement"),  // PMI-1 and PMI-2 for ranks: wire engines without sockets
         target("ImageMount", ["ImageFormats", "LinuxSystem", "CLinux"]),  // a single-file image served by FUSE
 
+        target("JobNetwork", ["LinuxSystem", "CLinux"]),  // subnets of jobs, and the tunnels between their nodes
+
         // L3
         target(
             "ImageStore",  // an OCI layout, unpacked layers, a ready plan per image
@@ -90,12 +92,12 @@ let package = Package(
         target(
             "NodeAgent",  // what one node does for a job, and the wire to its leader
             [
-                "ContainerLaunch", "LaunchPlan", "JobModel", "ProcessManagement", "LinuxSystem", "CLinux",
+                "ContainerLaunch", "LaunchPlan", "JobModel", "JobNetwork", "ProcessManagement", "LinuxSystem", "CLinux",
                 "Diagnostics", crypto,
             ]),
         target(
             "VirtualCluster",  // nodes, bridge, real Slurm on one machine, without root
-            ["ImageStore", "LaunchPlan", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"]),
+            ["ImageStore", "JobNetwork", "LaunchPlan", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"]),
 
         // L6 and the programs.
         target(
@@ -103,7 +105,7 @@ let package = Package(
             [
                 "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
                 "LaunchPlan",
-                "JobModel", "ResourceManagers",
+                "JobModel", "JobNetwork", "ResourceManagers",
                 "Telemetry", "CoordinationStore", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck",
                 "SiteConfiguration",
                 "LinuxSystem",
@@ -136,6 +138,7 @@ let package = Package(
         tests("PeerReferenceTests", []),  // the same cases by other tools, then by ours
         tests("OCIModelTests", ["OCIModel"]),
         tests("JobModelTests", ["JobModel"]),
+        tests("JobNetworkTests", ["JobNetwork", "LinuxSystem", "CLinux"]),
         tests("ResourceManagersTests", ["ResourceManagers", "JobModel", "Diagnostics"]),
         tests("TelemetryTests", ["Telemetry", "JobModel"]),
         tests("CoordinationStoreTests", ["CoordinationStore"]),

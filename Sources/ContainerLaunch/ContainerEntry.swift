@@ -97,7 +97,8 @@ struct ContainerEntry {
     var options: LaunchPlan.Options { facts.options.union(request.options) }
 
     /// Does every step; returns inside the container, without privileges, in its start directory.
-    mutating func enter() throws(LaunchFailure) {
+    /// - Parameter onNamespaces: see `enterContainer`.
+    mutating func enter(onNamespaces: () -> Int32 = { 0 }) throws(LaunchFailure) {
         closeDescriptors()
         var limits = self.limits
         let identity = Identity()
@@ -112,6 +113,8 @@ struct ContainerEntry {
         try mounts.openImages(host)
         if try !joinHolder(identity) { try makeNamespaces(identity) }
         try furnishNamespaces()
+        let code = onNamespaces()
+        guard code == 0 else { throw LaunchFailure(.createNamespaces, "network", errno: code) }
         var first: ContainerInit?
         if let keeper, let orders {
             first = try ContainerInit.enterProcessNamespace(orders, below: keeper)

@@ -18,10 +18,12 @@ import LinuxSystem
 ///   - environment: the caller's environment, of which HOME is read.
 ///   - onControlGroup: called with the container's own control group, when its limits need one,
 ///     before this process enters it. Who outlives this process removes the group.
+///   - onNamespaces: called in the new namespaces, with every capability over them and the host's files still
+///     in sight; what it returns other than 0 is the errno that ends the launch.
 package func enterContainer(
     plan bytes: UnsafeRawBufferPointer, store: String,
     environment: UnsafePointer<UnsafeMutablePointer<CChar>?> = UnsafePointer(linux_environ()),
-    onControlGroup: (ControlGroup) -> Void = { _ in }
+    onControlGroup: (ControlGroup) -> Void = { _ in }, onNamespaces: () -> Int32 = { 0 }
 ) throws(LaunchFailure) {
     let plan: LaunchPlanReader
     do {
@@ -41,7 +43,7 @@ package func enterContainer(
             }
         }
     }
-    try entry.enter()
+    try entry.enter(onNamespaces: onNamespaces)
 }
 
 /// The environment of an application of `plan`, as the launcher composes it.

@@ -31,6 +31,7 @@ package enum DiagnosticCatalogue {
         clean,
         launchers,
         parallel,
+        network,
     ].flatMap { $0 }
 
     private static let general: [Entry] = [

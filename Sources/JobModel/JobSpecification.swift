@@ -35,6 +35,16 @@ package enum ProcessManagement: String, CaseIterable, Sendable {
     case auto, pmi2, pmix, none
 }
 
+/// The network a job's containers are in.
+package enum NetworkChoice: String, CaseIterable, Sendable {
+    /// The nodes' own.
+    case host
+    /// One of the job's own, over its nodes.
+    case job
+    /// On each node a loopback device and nothing else.
+    case none
+}
+
 /// What the command line says of every rank.
 package struct RankSettings: Equatable, Sendable {
     /// A failing rank does not end the others.
@@ -92,6 +102,7 @@ package struct JobSpecification: Equatable, Sendable {
     /// Of the first part.
     package var command: [[UInt8]] { parts[0].command }
     package var ranks = RankSettings()
+    package var network = NetworkChoice.host
 
     package init(
         id: String, model: ContainerModel, launcher: LauncherChoice, processManagement: ProcessManagement,

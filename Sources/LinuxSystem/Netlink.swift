@@ -12,29 +12,34 @@ package struct NetlinkBatch: Equatable, Sendable {
 
     package init() {}
 
-    private enum Message {
+    enum Message {
         static let newLink: UInt16 = 16
         static let setLink: UInt16 = 19
         static let newAddress: UInt16 = 20
+        static let newNeighbour: UInt16 = 28
         static let request: UInt16 = 0x1
         static let acknowledge: UInt16 = 0x4
         static let exclusive: UInt16 = 0x200
         static let create: UInt16 = 0x400
+        static let append: UInt16 = 0x800
     }
 
-    private enum Attribute {
+    enum Attribute {
         static let addressLocal: UInt16 = 2
         static let addressAddress: UInt16 = 1
+        static let hardware: UInt16 = 1
         static let name: UInt16 = 3
+        static let largestPacket: UInt16 = 4
         static let master: UInt16 = 10
         static let linkInformation: UInt16 = 18
         static let namespacePID: UInt16 = 19
+        static let namespaceDescriptor: UInt16 = 28
         static let kind: UInt16 = 1
         static let data: UInt16 = 2
         static let vethPeer: UInt16 = 1
     }
 
-    private static let interfaceUp: UInt32 = 1
+    static let interfaceUp: UInt32 = 1
 
     /// A bridge named `name`, up.
     package mutating func addBridge(_ name: String) {
@@ -92,7 +97,7 @@ package struct NetlinkBatch: Equatable, Sendable {
         }
     }
 
-    private mutating func message(
+    mutating func message(
         _ type: UInt16, _ flags: UInt16, subject: String, _ body: (inout Writer) -> Void
     ) {
         subjects.append(subject)
@@ -108,7 +113,7 @@ package struct NetlinkBatch: Equatable, Sendable {
     }
 
     /// Appends integers and attributes in the layout of netlink(7).
-    private struct Writer {
+    struct Writer {
         var bytes: [UInt8] = []
 
         mutating func raw(_ more: [UInt8]) { bytes += more }

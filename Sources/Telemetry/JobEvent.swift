@@ -41,6 +41,7 @@ package struct JobEvent: Codable, Equatable, Sendable {
         package static let jobCreated = Kind("job.created")
         package static let allocationRead = Kind("alloc.read")
         package static let imageChecked = Kind("image.checked")
+        package static let networkReserved = Kind("network.reserved")
         package static let agentsStarted = Kind("agents.started")
         package static let nodeJoined = Kind("node.joined")
         package static let nodePrepared = Kind("node.prepared")

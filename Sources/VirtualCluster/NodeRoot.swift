@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import JobNetwork
 import LinuxSystem
 
 /// The file system of one node: an overlay of the shared image layers with a
@@ -26,6 +27,7 @@ struct NodeRoot {
         for bind in specification.binds { binds.append(try tree(bind.source, isRecursive: true)) }
 
         let path = spacePath
+        let door = try tree(path + "/network", isRecursive: false)
         let space = try step("open \(path)") { open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
         defer { close(space) }
         try overlay(space)
@@ -35,6 +37,8 @@ struct NodeRoot {
         try kernelFileSystems()
         for (name, tree) in zip(Self.devices, devices) { try attach(tree, "/dev/" + name, isFile: true) }
         try temporaryFileSystems()
+        try makeDirectories("/run/trireme")
+        try attach(door, TunnelDoor.path, isFile: true)
         for (bind, tree) in zip(specification.binds, binds) {
             try makeDirectories(bind.destination)
             try attach(tree, bind.destination, isFile: false)

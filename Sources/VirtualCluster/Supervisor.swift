@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import JobNetwork
 import LinuxSystem
 
 /// The one process a cluster is: PID 1 of the outer pid namespace. It makes the
@@ -40,6 +41,8 @@ struct Supervisor {
     private var nodes: [Node] = []
     private var nodeReports: Int32 = -1
     private var nodeReportsInput: Int32 = -1
+    /// Where the agents of jobs ask for tunnels (`TunnelDoor`).
+    private var door: Int32 = -1
     private var readyDaemons = 0
     private var isCommitted = false
 
@@ -104,7 +107,7 @@ struct Supervisor {
     private var spacePath: String { statePath + "/space" }
 
     /// Maps the user, mounts the tmpfs and fills what the nodes share.
-    private func prepare() throws(SyscallFailure) {
+    private mutating func prepare() throws(SyscallFailure) {
         // Nobody's working directory is kept busy for the life of the cluster.
         try step("enter /") { chdir("/") }
         let mapping = self.mapping
@@ -117,6 +120,10 @@ struct Supervisor {
         try step("mount the cluster's tmpfs") {
             linux_mount("tmpfs", path, "tmpfs", MountFlags.noDevices | MountFlags.noSetuid, "mode=0755")
         }
+        door = try step("listen for jobs that want a network") { () throws(SyscallError) in
+            try TunnelDoor.listen(in: path)
+        }
+        try step("enter /") { chdir("/") }
         for file in commonFiles { try write(file, in: path + "/common") }
         for node in specification.nodes {
             for directory in ["upper", "work", "root"] {
@@ -228,17 +235,31 @@ struct Supervisor {
             var polled = [
                 pollfd(fd: nodeReports, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: door, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: lifeline, events: Int16(POLLIN), revents: 0),
             ]
             if isCommitted { text.release() }
-            _ = poll(&polled, isCommitted ? 2 : 3, -1)
+            _ = poll(&polled, isCommitted ? 3 : 4, -1)
             if polled[0].revents != 0 { takeReports() }
             if polled[1].revents != 0 {
                 var info = [UInt8](repeating: 0, count: 128)
                 while read(signals, &info, info.count) > 0 {}
                 reap()
             }
-            if polled[2].revents != 0 { takeCommit() }
+            if polled[2].revents != 0 { answerDoor() }
+            if polled[3].revents != 0 { takeCommit() }
+        }
+    }
+
+    /// A tunnel is made by a process of its own: it enters the network of the node that asks. What it is
+    /// given can only be the caller's: a descriptor of some other network would grant nothing here.
+    private func answerDoor() {
+        let connection = linux_accept4(door, Int32(SOCK_CLOEXEC.rawValue))
+        guard connection >= 0 else { return }
+        defer { close(connection) }
+        if linux_clone(0, nil) == 0 {
+            TunnelDoor.answer(connection)
+            _exit(0)
         }
     }
 

@@ -9,7 +9,17 @@ import Testing
         environment: [Array("A=1".utf8)],
         overrides: [Array("B=\u{e9}".utf8), [0x42, 0x3D, 0xFF]], labelsOutput: true, graceMilliseconds: 5000)
 
+    private static func assignment(_ network: NodeNetwork) -> JobAssignment {
+        var changed = assignment
+        changed.network = network
+        return changed
+    }
+
     static let messages: [WireMessage] = [
+        .job(assignment(NodeNetwork(isShared: false))),
+        .job(
+            assignment(
+                NodeNetwork(isShared: true, identifier: 0xFF_FFFF, prefixLength: 20, peers: ["10.0.0.1", "10.0.0.2"]))),
         .hello(node: "n1", index: -1, key: [1, 2]), .job(assignment), .ready(signature: [3]),
         .window(TerminalSize(rows: 24, columns: 80)), .update([Array("memory=1".utf8)]), .updated(code: 95, text: [65]),
         .nodeUsage(ResourceUsage(cpuMicroseconds: 1 << 40, peakMemory: 2, readBytes: 0, writtenBytes: 0)),

@@ -8,6 +8,7 @@ enum ImportRules {
     /// Targets on the hot path or with a bounded memory: no Foundation, no concurrency.
     static let withoutFoundation: Set<String> = [
         "CLinux", "LinuxSystem", "LaunchPlan", "ContainerLaunch", "NodeAgent", "VirtualCluster", "JobModel",
+        "JobNetwork",
         "ResourceManagers", "ProcessManagement", "Orchestrator", "trireme", "trireme-agent", "ImageMount",
         "trireme-mount",
     ]
@@ -27,6 +28,7 @@ enum ImportRules {
         "OCIModel": [],
         "LaunchPlan": [],
         "JobModel": ["Diagnostics"],
+        "JobNetwork": ["LinuxSystem", "CLinux"],
         "SiteConfiguration": ["LinuxSystem", "Diagnostics"],
         "ContainerLaunch": ["LaunchPlan", "LinuxSystem", "CLinux"],
         "ImageFormats": ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics", "Synchronization"],
@@ -52,13 +54,15 @@ enum ImportRules {
         ],
         "ProcessManagement": [],
         "NodeAgent": [
-            "ContainerLaunch", "LaunchPlan", "JobModel", "ProcessManagement", "LinuxSystem", "CLinux", "Diagnostics",
-            "Crypto",
+            "ContainerLaunch", "LaunchPlan", "JobModel", "JobNetwork", "ProcessManagement", "LinuxSystem", "CLinux",
+            "Diagnostics", "Crypto",
         ],
-        "VirtualCluster": ["ImageStore", "LaunchPlan", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"],
+        "VirtualCluster": [
+            "ImageStore", "JobNetwork", "LaunchPlan", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics",
+        ],
         "Commands": [
             "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
-            "LaunchPlan", "JobModel",
+            "LaunchPlan", "JobModel", "JobNetwork",
             "ResourceManagers", "Telemetry", "CoordinationStore", "Orchestrator", "NodeAgent", "VirtualCluster",
             "HostCheck",
             "SiteConfiguration",

@@ -143,6 +143,7 @@ extension JobLeader {
 
     private func failure(_ node: Int, _ step: String, _ errno: Int, _ subject: String) -> Diagnostic {
         if step == Agent.fetchStep { return spreadFailure(node, errno, subject) }
+        if step == NodeNetworkEntry.step { return networkFailure(node, errno, subject) }
         let cause = errno == 0 ? [] : [SyscallError("x", errno: Int32(errno)).reason]
         return Diagnostic(
             DiagnosticCode("node-not-ready"), machine.nodeName(node),

@@ -4,6 +4,7 @@ import Diagnostics
 import Glibc
 import ImageStore
 import JobModel
+import JobNetwork
 import LaunchPlan
 import LinuxSystem
 import NodeAgent
@@ -37,6 +38,7 @@ extension JobLeader {
             .allocationRead, text: "\(allocation.system) \(allocation.jobID): \(HostList(allocation.nodes.map(\.name)))"
         )
         recordEvent(.imageChecked, text: "\(container.image.name) \(container.image.record.manifest.digest)")
+        if let subnet { recordEvent(.networkReserved, text: subnet.subnet.text) }
     }
 
     func endRecord() {

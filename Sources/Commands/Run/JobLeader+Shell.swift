@@ -42,7 +42,8 @@ extension JobLeader {
         if ShellNames.isLocal(command.host) { return node }
         for name in [command.host] + command.others {
             let found = job.map.nodes.indices.first { index in
-                ([job.map.nodes[index].name, agents[index]?.address ?? ""] + (agents[index]?.names ?? []))
+                ([job.map.nodes[index].name, agents[index]?.address ?? "", address(of: index)]
+                    + (agents[index]?.names ?? []))
                     .contains { ShellNames.isSame($0, name) }
             }
             if let found { return found }

@@ -43,6 +43,8 @@ final class JobLeader {
     var record: JobRecord?
     /// The site's, when one was named.
     var etcd: EtcdSettings?
+    /// With `--network job`.
+    var subnet: SubnetLease?
     var store: JobStore?
     let image = JobImageSpread()
     /// When a store that does not answer is mentioned.
@@ -335,7 +337,7 @@ final class JobLeader {
         guard let plan = try? container.plan.encoded() else { return nil }
         var assignment = JobAssignment(
             jobID: job.id, key: key, nodeIndex: node, nodeNames: job.map.nodes.map(\.name),
-            nodeAddresses: job.map.nodes.indices.map { agents[$0]?.address ?? "" }, size: job.map.size,
+            nodeAddresses: job.map.nodes.indices.map(address(of:)), size: job.map.size,
             ranksPerNode: job.map.nodes.map(\.tasks), plan: plan,
             store: container.store, directory: Array(String(cString: directory).utf8),
             environment: JobEnvironment.passed(EnvironmentBlock.current()), overrides: container.overrides,
@@ -343,6 +345,7 @@ final class JobLeader {
         assignment.terminal = job.ranks.terminal
         assignment.isPerSocket = job.model == .socket
         assignment.offersShell = job.ranks.offersShell
+        assignment.network = network
         return assignment
     }
 

@@ -22,6 +22,7 @@ struct LaunchSurvey {
     let size: Int
     /// Nodes of the job that have no rank.
     private let idleNodes: Int
+    private let network: NetworkChoice
     /// What this host's srun can speak with ranks, asked for only when it matters.
     private let slurmKinds: () -> Set<String>?
 
@@ -35,6 +36,7 @@ struct LaunchSurvey {
         image = container.image.name
         size = job.map.size
         idleNodes = job.map.nodes.count - job.map.busyNodes
+        network = job.network
         isSlurm = allocation.system == "slurm"
         slurmKinds = {
             // It prints to standard error until Slurm 23, so a shell joins the two.
@@ -112,6 +114,9 @@ struct LaunchSurvey {
                 ? "the image has an MPI library (\(detected.installation.library)) but no mpirun or mpiexec" : nil
         case .srun:
             guard isSlurm else { return "this is no Slurm allocation" }
+            guard network == .host else {
+                return "with --network \(network.rawValue) the ranks that srun starts could not reach its PMI"
+            }
             guard let kind = fittingKind, let known = slurmKinds(), !known.contains(kind.rawValue) else { return nil }
             return "this host's srun has no --mpi \(kind.rawValue), which \(family) in \(image) needs"
         }
@@ -194,6 +199,7 @@ struct LaunchSurvey {
             if case .openMPI = detected?.flavour { text += row("", "libpmix \(pmixLibrary ?? "none")") }
         }
         text += row("host", allocation.system + " job \(allocation.jobID), \(size) ranks: \(places)")
+        if let words = JobNetworkWords.text(job) { text += row("network", words) }
         if job.model == .socket {
             let sockets = RankBinding.socketCount()
             text += row(

@@ -5,6 +5,7 @@ import Diagnostics
 import Glibc
 import ImageStore
 import JobModel
+import JobNetwork
 import LaunchPlan
 import LinuxSystem
 import NodeAgent
@@ -97,6 +98,7 @@ struct RunRequest {
             allocation: allocation, port: UInt16(options.parallel.port),
             isQuiet: options.process.quiet
         )
+        if specification.network == .job { made.subnet = try SubnetLease.take(for: specification.id) }
         made.etcd = try options.parallel.etcd()
         made.machine.setup.exitTimeoutMilliseconds = try options.parallel.exitTimeoutMilliseconds()
         made.failsOnBrokenPipe = options.parallel.pipeFail
@@ -223,11 +225,31 @@ struct RunRequest {
             processManagement: try choice("--mpi", options.parallel.mpi == "host" ? "auto" : options.parallel.mpi),
             map: map, labelsOutput: options.parallel.labelIo, graceMilliseconds: options.parallel.grace * 1000,
             joinTimeoutMilliseconds: options.parallel.joinTimeout * 1000, command: command)
+        specification.network = try network(on: map)
         let parts = try jobParts(image, plan, first: command)
         if !parts.isEmpty { specification.parts = parts }
         specification.ranks = try options.parallel.rankSettings()
         if options.process.tty { specification.ranks.terminal = JobLeader.terminalSize() }
         return specification
+    }
+
+    /// - Throws: `network-refused` where the job's nodes could not reach each other.
+    private func network(on map: TaskMap) throws(Diagnostic) -> NetworkChoice {
+        let choice = try options.isolation.networkChoice()
+        let nodes = map.nodes.count
+        if choice == .none, nodes > 1 {
+            throw Diagnostic(
+                DiagnosticCode("network-refused"), "--network none",
+                reasons: ["the job has \(nodes) nodes, and its ranks could not reach each other"],
+                remedies: ["--network job: a private network for the job's nodes", "-N 1"])
+        }
+        if choice == .job, nodes > JobSubnet.capacity {
+            throw Diagnostic(
+                DiagnosticCode("network-refused"), "--network job",
+                reasons: ["a job's network has \(JobSubnet.capacity) addresses, the job \(nodes) nodes"],
+                remedies: ["--network host"])
+        }
+        return choice
     }
 
     private static func diagnostic(_ failure: TaskMap.Failure, _ allocation: Allocation) -> Diagnostic {

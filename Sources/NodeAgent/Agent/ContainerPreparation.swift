@@ -31,12 +31,18 @@ enum ContainerPreparation {
         if job.plan.isEmpty { return EnvironmentBlock.merged(job.environment, overrides) }
         let plan = try completed(job)
         var failure: LaunchFailure?
+        let network = try job.network.map { wanted throws(AgentFailure) in try NodeNetworkEntry(job, wanted) }
+        var networkFailure: AgentFailure?
         let environment = plan.withUnsafeBytes { bytes in
             do throws(LaunchFailure) {
-                try enterContainer(plan: bytes, store: job.store, onControlGroup: onControlGroup)
+                try enterContainer(plan: bytes, store: job.store, onControlGroup: onControlGroup) {
+                    do throws(AgentFailure) { try network?.furnish() } catch { networkFailure = error }
+                    return networkFailure.map { $0.errno == 0 ? EIO : $0.errno } ?? 0
+                }
             } catch { failure = error }
             return composedEnvironment(plan: bytes, host: job.environment, overrides: overrides)
         }
+        if let networkFailure { throw networkFailure }
         if let failure {
             var subject = String(cString: failure.subject)
             if failure.step == .applyLimits, let reason = failure.detail { subject += ": " + String(cString: reason) }
@@ -103,23 +109,17 @@ enum ContainerPreparation {
         return String(decoding: buffer[..<max(0, n)], as: UTF8.self)
     }
 
-    /// The node's own table and the job's nodes after it; a name the node knows already keeps its line too,
-    /// the resolver takes all.
     private static func hosts(_ job: JobAssignment) -> [UInt8] {
         var table: [UInt8] = []
         if let file = try? OwnedDescriptor.open("/etc/hosts", O_RDONLY), let own = try? file.readAll(limit: 1 << 20) {
             table = own
         }
-        if table.isEmpty { table = Array("127.0.0.1 localhost\n".utf8) }
-        if table.last != UInt8(ascii: "\n") { table.append(UInt8(ascii: "\n")) }
-        let text = String(decoding: table, as: UTF8.self)
-        let known = Set(
-            text.split(separator: "\n").flatMap {
-                $0.prefix { $0 != "#" }.split { $0 == " " || $0 == "\t" }.dropFirst().map(String.init)
-            })
-        for (name, address) in zip(job.nodeNames, job.nodeAddresses) where !known.contains(name) {
-            table += Array("\(address) \(name)\n".utf8)
-        }
-        return table
+        var name = [UInt8](repeating: 0, count: 256)
+        _ = name.withUnsafeMutableBytes { gethostname($0.baseAddress!.assumingMemoryBound(to: CChar.self), 255) }
+        let text = HostTable.text(
+            String(decoding: table, as: UTF8.self), names: job.nodeNames, addresses: job.nodeAddresses,
+            isPrivate: job.network != nil,
+            here: (String(decoding: name.prefix { $0 != 0 }, as: UTF8.self), job.nodeIndex))
+        return Array(text.utf8)
     }
 }

@@ -105,6 +105,16 @@ package enum TCPSocket {
         return Accepted(OwnedDescriptor(owning: raw), address: text(peer))
     }
 
+    /// The address of this machine that the peer of a connection knows it by (getsockname(2)).
+    package static func ownAddress(of connection: Int32) -> String? {
+        var own = sockaddr_in()
+        var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let isKnown = withUnsafeMutablePointer(to: &own) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(connection, $0, &size) }
+        }
+        return isKnown == 0 ? text(own) : nil
+    }
+
     private static func text(_ address: sockaddr_in) -> String {
         var buffer = [CChar](repeating: 0, count: Int(INET_ADDRSTRLEN))
         var source = address.sin_addr

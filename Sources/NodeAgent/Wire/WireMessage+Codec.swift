@@ -324,6 +324,10 @@ extension JobAssignment {
         w.put(terminal)
         w.put(isPerSocket ? 1 : 0)
         w.put(offersShell ? 1 : 0)
+        w.put(network.map { $0.isShared ? 2 : 1 } ?? 0)
+        w.put(network?.identifier ?? 0)
+        w.put(network?.prefixLength ?? 0)
+        w.put((network?.peers ?? []).map { Array($0.utf8) })
     }
 
     fileprivate init(reading r: inout WireReader) throws(WireFailure) {
@@ -336,6 +340,10 @@ extension JobAssignment {
         terminal = try r.terminal()
         isPerSocket = try r.number() != 0
         offersShell = try r.number() != 0
+        let kind = try r.number()
+        let own = NodeNetwork(
+            isShared: kind == 2, identifier: try r.number(), prefixLength: try r.number(), peers: try r.texts())
+        network = kind == 0 ? nil : own
     }
 }
 

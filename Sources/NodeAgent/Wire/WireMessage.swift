@@ -115,6 +115,8 @@ package struct JobAssignment: Equatable, Sendable {
     package var isPerSocket = false
     /// `ssh` and `rsh` in the container are ours.
     package var offersShell = false
+    /// Nil where the container is in the node's own network.
+    package var network: NodeNetwork?
 
     package init(
         jobID: String, key: String, nodeIndex: Int, nodeNames: [String], nodeAddresses: [String], size: Int,
@@ -136,6 +138,25 @@ package struct JobAssignment: Equatable, Sendable {
         self.overrides = overrides
         self.labelsOutput = labelsOutput
         self.graceMilliseconds = graceMilliseconds
+    }
+}
+
+/// The network of a job's containers, where that is not their nodes'. `JobAssignment.nodeAddresses` are then
+/// the addresses in it.
+package struct NodeNetwork: Equatable, Sendable {
+    /// The nodes reach each other; else each has a loopback device and nothing else.
+    package var isShared: Bool
+    /// Of the tunnels between the nodes, 24 bits.
+    package var identifier: Int
+    package var prefixLength: Int
+    /// Where the nodes are in their own network, by node.
+    package var peers: [String]
+
+    package init(isShared: Bool, identifier: Int = 0, prefixLength: Int = 0, peers: [String] = []) {
+        self.isShared = isShared
+        self.identifier = identifier
+        self.prefixLength = prefixLength
+        self.peers = peers
     }
 }
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import ContainerRuntime
 import Diagnostics
+import JobModel
 import LaunchPlan
 import LinuxSystem
 
@@ -8,7 +9,7 @@ import LinuxSystem
 struct IsolationOptions: ContainerOptionGroup {
     static let longNames = [
         "--user", "--profile", "--unshare", "--share", "--hostname", "--dev", "--seccomp", "--security-opt",
-        "--fakeroot", "--fakeroot-single", "--preserve-fds",
+        "--fakeroot", "--fakeroot-single", "--preserve-fds", "--network",
     ]
 
     @Option(help: "'image' shows the image's USER inside.") var user: String?
@@ -22,6 +23,8 @@ struct IsolationOptions: ContainerOptionGroup {
     @Option(help: "/dev: host (hpc) or minimal (isolated).") var dev: String?
     @Option(help: "default, or off: no filter of system calls.") var seccomp: String?
     @Option(help: "seccomp=unconfined, as docker spells --seccomp off.") var securityOpt: [String] = []
+    @Option(help: "host (default), none (a loopback device), or job (a private network of a parallel job's nodes).")
+    var network: String = "host"
     @Flag(exclusivity: .chooseLast) var fakeroot: FakeRoot?
     @Option(help: ArgumentHelp("Descriptors 3 to 2+N pass, and no others.", valueName: "n")) var preserveFds: UInt32?
 
@@ -33,6 +36,11 @@ struct IsolationOptions: ContainerOptionGroup {
     }
 
     func apply(to plan: inout LaunchPlan, in context: LaunchContext) throws(Diagnostic) {
+        if try networkChoice() == .job, !context.isJob {
+            throw Diagnostic(
+                DiagnosticCode("option-value"), "--network job", reasons: ["one container alone has nobody to reach"],
+                remedies: ["-n 1 makes it a job", "--network none gives it a loopback device and nothing else"])
+        }
         if user == "image" { plan.options.insert(.imageUser) }
         try applyProfile(to: &plan, context)
         try applyDevices(to: &plan)
@@ -73,7 +81,16 @@ struct IsolationOptions: ContainerOptionGroup {
             }
             flags &= ~(try Self.flag("--share", String(name)))
         }
+        // A default says nothing, so '--unshare net' keeps its meaning beside it.
+        if try networkChoice() != .host { flags |= CloneFlags.newNetwork }
         plan.unshare = UInt32(bitPattern: flags)
+    }
+
+    func networkChoice() throws(Diagnostic) -> NetworkChoice {
+        if let choice = NetworkChoice(rawValue: network) { return choice }
+        throw Diagnostic(
+            DiagnosticCode("option-value"), "--network \(network)", reasons: ["unknown network"],
+            remedies: ["one of: " + NetworkChoice.allCases.map(\.rawValue).joined(separator: ", ")])
     }
 
     private static func flag(_ option: String, _ name: String) throws(Diagnostic) -> Int32 {
@@ -140,17 +157,19 @@ struct IsolationOptions: ContainerOptionGroup {
         plan.gidMap = Array(ids.gidMap.utf8)
     }
 
-    /// The agent stays outside of a pid namespace it makes, and talks to its leader and its ranks over the
-    /// node's network: those two stay the node's.
+    /// The agent stays outside of a pid namespace it makes, so that stays the node's. A network of the
+    /// container's own is the agent's, too, and made by it ('--network').
     private func fitJob(_ plan: inout LaunchPlan) throws(Diagnostic) {
         let typed = Set(unshare.flatMap { $0.split(separator: ",") })
         for name in ["pid", "net"] where typed.contains(Substring(name)) {
             throw Diagnostic(
                 DiagnosticCode("isolation-unsupported"), "--unshare \(name)",
                 reasons: ["the ranks of a parallel job share their node's \(name) namespace: MPI needs it"],
-                remedies: ["leave out --unshare \(name); '--profile isolated' works in jobs without it"])
+                remedies: name == "net"
+                    ? ["--network none or --network job: one for all ranks of a node"]
+                    : ["leave out --unshare \(name); '--profile isolated' works in jobs without it"])
         }
-        plan.unshare &= ~UInt32(bitPattern: CloneFlags.newPID | CloneFlags.newNetwork)
+        plan.unshare &= ~UInt32(bitPattern: CloneFlags.newPID)
     }
 
     private func refused(_ subject: String, _ reason: String) -> Diagnostic {
