@@ -54,7 +54,6 @@ extension JobLeader {
             remedies += [
                 "-N 1: on one node it takes nothing",
                 "trireme run --cluster NAME …: the nodes of virtual clusters permit it",
-                "as administrator: setcap cap_net_admin+ep …/trireme-agent",
             ]
         case EOPNOTSUPP: remedies.append("as administrator: modprobe vxlan")
         case EEXIST: reasons.append("another job's tunnel has this number")
