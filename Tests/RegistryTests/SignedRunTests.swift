@@ -140,9 +140,9 @@ import Testing
                 [
                     "unshare", "-rm", "sh", "-ec",
                     """
-                    mount -t tmpfs t /mnt; cp /etc/passwd /etc/group /etc/nsswitch.conf /mnt; mkdir /mnt/trireme; ln -s /proc/self/mounts /mnt/mtab
+                    mount -t tmpfs t /mnt; cp /etc/passwd /etc/group /etc/nsswitch.conf /mnt; mkdir /mnt/trireme
                     cp '\(directory)/site.json' /mnt/trireme/policy.json; cp '\(directory)/ec.pub' /mnt/trireme
-                    mount --move /mnt /etc; exec "$0" run '\(name)' /none
+                    mount -n --move /mnt /etc; exec "$0" run '\(name)' /none
                     """, try Programs.path("trireme"),
                 ], environment: sandbox.environment)
         }

@@ -84,7 +84,7 @@ package struct ImageReceive: ParsableCommand {
         }
         Output.standard.line("\(ImageFetch.done) \(index) \(origin)")
         guard server != nil else { return }
-        awaitEnd(ending)
+        awaitEnd(ending, leader)
     }
 
     /// A registry for the nodes below, which has from `parent` what it does not have.
@@ -181,14 +181,18 @@ package struct ImageReceive: ParsableCommand {
                 DiagnosticCode("spread-failed"), HostName.current, reasons: ["none of \(places) takes a connection"])
     }
 
-    /// Until a signal says so, or nobody hears us any more.
-    private func awaitEnd(_ ending: sigset_t) {
+    /// Until a signal says so, nobody hears us any more, or the leader answers no more: a batch system that ends its
+    /// processes may leave them no time to clean up (srun kills at once).
+    private func awaitEnd(_ ending: sigset_t, _ leader: [String]) {
         var ending = ending
-        while true {
-            var second = timespec(tv_sec: 1, tv_nsec: 0)
-            if sigtimedwait(&ending, nil, &second) > 0 { return }
+        let source = leader.first(where: ImageReceive.answers)
+        var silence = 0
+        while silence < 2 {
+            var pause = timespec(tv_sec: 0, tv_nsec: 300_000_000)
+            if sigtimedwait(&ending, nil, &pause) > 0 { return }
             var output = pollfd(fd: STDOUT_FILENO, events: 0, revents: 0)
             if poll(&output, 1, 0) > 0, Int32(output.revents) & (POLLERR | POLLHUP) != 0 { return }
+            silence = source.map { ImageReceive.answers($0) ? 0 : silence + 1 } ?? 0
         }
     }
 }

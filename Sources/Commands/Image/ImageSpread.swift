@@ -74,8 +74,9 @@ package struct ImageSpread: ParsableCommand {
             throw Diagnostic(DiagnosticCode("spread-failed"), found.name, reasons: [error.sentence])
         }
         defer {
+            // The nodes end by themselves when nobody answers here.
             source.end()
-            fan.end(SIGTERM)
+            fan.awaitEnd(milliseconds: 5_000, signal: SIGTERM)
             fan.awaitEnd(milliseconds: 10_000)
         }
         let missing = try hear(fan, nodes)

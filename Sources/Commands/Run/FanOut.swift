@@ -54,8 +54,8 @@ final class FanOut {
 
     func end(_ number: Int32) { for helper in helpers { helper.end(number) } }
 
-    /// Waits until all have ended, at most `milliseconds`; then kills the rest.
-    func awaitEnd(milliseconds: Int) {
+    /// Waits until all have ended, at most `milliseconds`; then sends `signal` to the rest.
+    func awaitEnd(milliseconds: Int, signal: Int32 = SIGKILL) {
         let deadline = MonotonicTime.now() + milliseconds
         for helper in helpers {
             while !helper.hasEnded {
@@ -64,7 +64,7 @@ final class FanOut {
                 if pid == helper.pid || pid < 0 && errno == ECHILD {
                     helper.hasEnded = true
                 } else if MonotonicTime.now() >= deadline {
-                    helper.end(SIGKILL)
+                    helper.end(signal)
                     break
                 } else {
                     usleep(2000)
