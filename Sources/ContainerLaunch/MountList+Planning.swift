@@ -32,7 +32,7 @@ extension MountList {
             appendHome(entry.host)
             appendDirectory(directory)
         }
-        appendLauncherDirectory(entry.host)
+        if !entry.options.contains(.isolated) { appendLauncherDirectory(entry.host) }
         for index in 0..<planned.count { append(planned.requests[index]) }
         markReady(entry.plan, hasAccounts: entry.facts.preparedForUID != nil)
     }

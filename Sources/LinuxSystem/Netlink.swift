@@ -5,8 +5,10 @@ import Glibc
 /// Integers are in the host's byte order and every attribute is padded to four
 /// bytes, as netlink(7) and rtnetlink(7) define.
 package struct NetlinkBatch: Equatable, Sendable {
-    /// All messages one behind the other, as one send(2) carries them.
+    /// All messages one behind the other, as send(2) carries them.
     package private(set) var bytes: [UInt8] = []
+    /// Where in `bytes` each message ends.
+    package private(set) var ends: [Int] = []
     /// What each message is about, by sequence number (1-based): the subject of its error.
     package private(set) var subjects: [String] = []
 
@@ -110,6 +112,7 @@ package struct NetlinkBatch: Equatable, Sendable {
         body(&writer)
         writer.patchLength(UInt32(writer.bytes.count), at: 0)
         bytes += writer.bytes
+        ends.append(bytes.count)
     }
 
     /// Appends integers and attributes in the layout of netlink(7).
@@ -158,14 +161,28 @@ package struct NetlinkSocket: ~Copyable {
         descriptor = OwnedDescriptor(owning: raw)
     }
 
-    /// Sends the batch in one call and reads every acknowledgement; throws the
-    /// first refusal with the interface it was about. Messages before it stand.
+    /// Sends the batch and reads every acknowledgement; throws the first refusal with the interface it was about.
+    /// Messages before it stand.
+    ///
+    /// Some messages at a time: the kernel answers each at once, and drops the answers that a socket's receive
+    /// buffer (net.core.rmem_default) cannot hold. A cluster of 150 nodes would fill it.
     package func perform(_ batch: NetlinkBatch) throws(SyscallError) {
-        if batch.bytes.isEmpty { return }
+        var first = 0
+        while first < batch.ends.count {
+            let next = min(first + Self.messagesAtATime, batch.ends.count)
+            try perform(batch, first..<next)
+            first = next
+        }
+    }
+
+    private static let messagesAtATime = 64
+
+    private func perform(_ batch: NetlinkBatch, _ messages: Range<Int>) throws(SyscallError) {
         let raw = descriptor.raw
-        let sent = batch.bytes.count
-        try checked("send", "rtnetlink") { send(raw, batch.bytes, sent, 0) }
-        var pending = batch.subjects.count
+        let bytes = batch.bytes[(messages.lowerBound == 0 ? 0 : batch.ends[messages.lowerBound - 1])...]
+        let count = batch.ends[messages.upperBound - 1] - bytes.startIndex
+        try checked("send", "rtnetlink") { bytes.withUnsafeBytes { send(raw, $0.baseAddress, count, 0) } }
+        var pending = messages.count
         var buffer = [UInt8](repeating: 0, count: 32 << 10)
         while pending > 0 {
             let n = try checked("recv", "rtnetlink") { recv(raw, &buffer, buffer.count, 0) }

@@ -38,9 +38,6 @@ package enum AgentProgram {
                     : "has no secret of its job: started by hand? 'trireme run -n' starts it")
         }
         signal(SIGPIPE, SIG_IGN)
-        // With file capabilities (see Documentation/Reference/networks.md) a process starts undumpable, and its
-        // id maps would be root's to write (proc(5), capabilities(7)).
-        _ = linux_prctl(ProcessControl.setDumpable, 1, 0, 0, 0)
         do throws(SyscallError) {
             try Guard.stand()
             _ = linux_prctl(ProcessControl.setChildSubreaper, 1, 0, 0, 0)

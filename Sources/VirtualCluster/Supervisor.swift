@@ -282,6 +282,11 @@ struct Supervisor {
         }
     }
 
+    private mutating func takeWaitingReports() {
+        var polled = pollfd(fd: nodeReports, events: Int16(POLLIN), revents: 0)
+        while poll(&polled, 1, 0) == 1 && polled.revents & Int16(POLLIN) != 0 { takeReports() }
+    }
+
     private mutating func takeCommit() {
         var byte: UInt8 = 0
         if read(lifeline, &byte, 1) != 1 {
@@ -294,13 +299,15 @@ struct Supervisor {
         // The nodes inherited none of these; what is left is the wait.
     }
 
-    private func reap() {
+    private mutating func reap() {
         while true {
             var status: Int32 = 0
             let pid = waitpid(-1, &status, WNOHANG)
             if pid <= 0 { return }
             guard let index = nodes.firstIndex(where: { $0.pid == pid }) else { continue }
             let node = ClusterNode(index: index)
+            // What the node said before it ended is the cause; that it ended is only the consequence.
+            takeWaitingReports()
             tell(ClusterReport(.failed, node: index, value: ECHILD, text: "keep the node's init running"))
             let text = "node \(node.name) ended: its init \(ServiceStatus.words(endStatus: status))\n"
             _ = text.withCString { Glibc.write(2, $0, strlen($0)) }

@@ -70,6 +70,15 @@ final class ClusterFixture: Sendable {
         }
     }
 
+    /// Living processes on the nodes whose command line has one of `words`, each as `NODE: STATE COMMAND`.
+    func processes(named words: [String], in name: String, on nodes: [String]) throws -> [String] {
+        try nodes.flatMap { node in
+            try run(["exec", name, node, "--", "ps", "-eo", "stat,args"]).lines.filter { line in
+                !line.hasPrefix("Z") && words.contains { line.contains($0) }
+            }.map { "\(node): \($0)" }
+        }
+    }
+
     /// Waits until `condition` holds, at most `seconds`.
     static func eventually(within seconds: Double = 5, _ condition: () throws -> Bool) rethrows -> Bool {
         let end = Date().addingTimeInterval(seconds)

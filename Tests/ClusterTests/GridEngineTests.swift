@@ -38,11 +38,7 @@ import Testing
     private func isClean() throws -> Bool {
         let words = ["trireme-agent", "/.trireme/agent", "mpirun", "mpiexec", "orted", "mpi-hello", "sge_shepherd"]
         return try ClusterFixture.eventually(within: 10) {
-            try ["ctl", "n1", "n2", "n3"].allSatisfy { node in
-                try clusters.run(["exec", Self.name, node, "--", "ps", "-eo", "stat,args"]).lines.allSatisfy { line in
-                    line.hasPrefix("Z") || !words.contains { line.contains($0) }
-                }
-            }
+            try clusters.processes(named: words, in: Self.name, on: ["ctl", "n1", "n2", "n3"]).isEmpty
         }
     }
 

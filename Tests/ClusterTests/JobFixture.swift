@@ -50,11 +50,7 @@ final class JobFixture: Sendable {
         let words = [
             "trireme-agent", "/.trireme/agent", "mpirun", "mpiexec", "hydra_pmi_proxy", "orted", "mpi-hello", "srun",
         ]
-        return try nodes.flatMap { node in
-            try clusters.run(["exec", Self.name, node, "--", "ps", "-eo", "stat,args"]).lines.filter { line in
-                !line.hasPrefix("Z") && words.contains { line.contains($0) }
-            }.map { "\(node): \($0)" }
-        }
+        return try clusters.processes(named: words, in: Self.name, on: nodes)
     }
 
     /// Nothing is left, ten seconds later at the latest, and no job either.

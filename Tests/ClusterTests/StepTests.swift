@@ -25,6 +25,14 @@ import Testing
             "srun -Q --mpi=pmi2 -N 2 -n 2 trireme run \(JobFixture.mpich) sh -c '[ -S /proc/self/fd/$PMI_FD ] && echo PMI'"
         )
         #expect(socket.lines == ["PMI", "PMI"], "\(socket.outputText)\(socket.errorText)")
+        let isolated = try fixture.script(
+            """
+            look='ls -d /var/spool/slurmd/pmix* >/dev/null 2>&1 && echo seen || echo none'
+            for profile in hpc isolated; do
+                srun -Q --mpi=pmix -N 1 -n 1 trireme run --profile $profile \(JobFixture.openMPI) sh -c "$look"
+            done
+            """)
+        #expect(isolated.lines == ["seen", "none"], "\(isolated.outputText)\(isolated.errorText)")
         try lateRanks(fixture)
         #expect(try fixture.script("squeue -h").outputText.isEmpty)
     }

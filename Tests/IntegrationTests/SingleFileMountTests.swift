@@ -29,26 +29,8 @@ import Testing
         #expect(run.status == 0, "\(run.errorText)")
     }
 
-    /// A shell script that knows `$run` (trireme run), `$dir` and `$image`.
     @discardableResult
-    private func script(_ text: String) throws -> ProgramRun {
-        let run = try runProgram(
-            ["sh", "-ec", Self.functions + text],
-            environment: [
-                "run": try Programs.path("trireme") + " run", "dir": path, "image": path + "/x.sqfs",
-                "HOME": store.home, "TRIREME_STORE": store.path, "TRIREME_TMPDIR": path,
-            ], directory: path, limitSeconds: 100)
-        #expect(run.status == 0, "\(run.errorText)\(run.outputText)")
-        return run
-    }
-
-    private static let functions = """
-        until_true() { n=0; while ! eval "$1"; do n=$((n+1)); [ $n -lt 300 ] || { echo "never: $1" >&2; exit 1; }; sleep 0.1; done; }
-        servers() { pgrep -fc "^trireme-mount serve $image" || :; }
-        probes() { pgrep -fc "^probe cat $dir/hold" || :; }
-        root_of() { "$@" probe cat /proc/self/mountinfo | awk '$5 == "/" { print $3, $(NF - 2) }'; }
-
-        """
+    private func script(_ text: String) throws -> ProgramRun { try store.imageScript(text) }
 
     static let hasFuse = SingleFileTests.hasFuse
 

@@ -28,26 +28,8 @@ import Testing
             environment: ["TRIREME_STORE": store.path, "SWIFT_BACKTRACE": "enable=no"], limitSeconds: 60)
     }
 
-    /// A shell script that knows `$run` (trireme run), `$dir` and `$image`.
     @discardableResult
-    private func script(_ text: String) throws -> ProgramRun {
-        let run = try runProgram(
-            ["sh", "-ec", text],
-            environment: [
-                "run": try Programs.path("trireme") + " run", "dir": path, "image": path + "/x.sqfs",
-                "HOME": store.home, "TRIREME_STORE": store.path, "TRIREME_TMPDIR": path,
-            ], directory: path, limitSeconds: 100)
-        #expect(run.status == 0, "\(run.errorText)\(run.outputText)")
-        return run
-    }
-
-    /// Waits for a shell condition, 30 s at most.
-    private static let until = """
-        until_true() { n=0; while ! eval "$1"; do n=$((n+1)); [ $n -lt 300 ] || { echo "never: $1" >&2; exit 1; }; sleep 0.1; done; }
-        servers() { pgrep -fc "^trireme-mount serve $image" || :; }
-        probes() { pgrep -fc "^probe cat $dir/hold" || :; }
-
-        """
+    private func script(_ text: String) throws -> ProgramRun { try store.imageScript(text) }
 
     static let hasFuse: Bool = {
         if access("/dev/fuse", R_OK | W_OK) == 0 { return true }
@@ -81,28 +63,28 @@ import Testing
     @Test("16 starts at once share one server, which goes when all of them are killed", .enabled(if: hasFuse))
     func shared() throws {
         let run = try script(
-            Self.until + """
-                mkfifo $dir/hold
-                for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do $run $image probe cat $dir/hold & done
-                until_true '[ $(probes) = 16 ]'
-                echo servers $(servers)
-                pkill -9 -f "^probe cat $dir/hold"
-                until_true '[ $(servers) = 0 ]'
-                """)
+            """
+            mkfifo $dir/hold
+            for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do $run $image probe cat $dir/hold & done
+            until_true '[ $(probes) = 16 ]'
+            echo servers $(servers)
+            pkill -9 -f "^probe cat $dir/hold"
+            until_true '[ $(servers) = 0 ]'
+            """)
         #expect(run.outputText.contains("servers 1\n"))
     }
 
     @Test("A killed server ends nothing but itself: the next start works", .enabled(if: hasFuse))
     func killedServer() throws {
         let run = try script(
-            Self.until + """
-                mkfifo $dir/hold
-                $run $image probe cat $dir/hold & until_true '[ $(probes) = 1 ]'
-                pkill -9 -f "^trireme-mount serve $image"
-                until_true '[ $(servers) = 0 ]'
-                $run $image probe cat /etc/marker
-                pkill -9 -f "^probe cat $dir/hold"; until_true '[ $(servers) = 0 ]'
-                """)
+            """
+            mkfifo $dir/hold
+            $run $image probe cat $dir/hold & until_true '[ $(probes) = 1 ]'
+            pkill -9 -f "^trireme-mount serve $image"
+            until_true '[ $(servers) = 0 ]'
+            $run $image probe cat /etc/marker
+            pkill -9 -f "^probe cat $dir/hold"; until_true '[ $(servers) = 0 ]'
+            """)
         #expect(run.outputText == "first")
     }
 
@@ -111,13 +93,13 @@ import Testing
         try store.write("rootfs/etc/marker", "second")
         try convert("y.sqfs")
         let run = try script(
-            Self.until + """
-                mkfifo $dir/hold
-                $run $image probe cat $dir/hold & until_true '[ $(probes) = 1 ]'
-                mv $dir/y.sqfs $image
-                $run $image probe cat /etc/marker; echo " servers $(servers)"
-                pkill -9 -f "^probe cat $dir/hold"; until_true '[ $(servers) = 0 ]'
-                """)
+            """
+            mkfifo $dir/hold
+            $run $image probe cat $dir/hold & until_true '[ $(probes) = 1 ]'
+            mv $dir/y.sqfs $image
+            $run $image probe cat /etc/marker; echo " servers $(servers)"
+            pkill -9 -f "^probe cat $dir/hold"; until_true '[ $(servers) = 0 ]'
+            """)
         #expect(run.outputText == "second servers 2\n")
     }
 

@@ -30,21 +30,7 @@ struct CaseTableTests {
 
     /// `Suite.function` of every `@Test`, and `VM: WORDS` of every line of the emulated machine's cases.
     private static func tests() throws -> Set<String> {
-        var names: Set<String> = []
-        for file in try SourceTree.swiftFiles() where file.path.hasPrefix("Tests/") {
-            var suite = ""
-            var isTest = false
-            for line in file.lines {
-                if let match = line.firstMatch(of: /^(?:@Suite.*? )?(?:final )?(?:struct|class|extension) (\w+)/) {
-                    suite = String(match.output.1)
-                }
-                if line.drop(while: { $0 == " " }).hasPrefix("@Test") { isTest = true }
-                if isTest, let match = line.firstMatch(of: /func (\w+)\(/) {
-                    names.insert("\(suite).\(match.output.1)")
-                    isTest = false
-                }
-            }
-        }
+        var names = try SourceTree.tests()
         let cases = SourceTree.root + "/Tests/VM/cases"
         for name in try FileManager.default.contentsOfDirectory(atPath: cases) {
             for line in try String(contentsOfFile: cases + "/" + name, encoding: .utf8).components(separatedBy: "\n") {

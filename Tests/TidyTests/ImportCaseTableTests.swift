@@ -6,7 +6,7 @@ struct ImportCaseTableTests {
     @Test("Every case has a proof, and every proof is there")
     func proofs() throws {
         let path = SourceTree.root + "/Documentation/Reference/import-cases.md"
-        let known = try Self.tests()
+        let known = try SourceTree.tests()
         var rows = 0
         for line in try String(contentsOfFile: path, encoding: .utf8).components(separatedBy: "\n")
         where line.hasPrefix("| ") && !line.hasPrefix("| case |") {
@@ -19,25 +19,5 @@ struct ImportCaseTableTests {
         }
         #expect(rows > 30)
         #expect(known.contains("ImportCaseTableTests.proofs") && !known.contains("ImportCaseTableTests.tests"))
-    }
-
-    /// `Suite.function` of every `@Test`.
-    private static func tests() throws -> Set<String> {
-        var names: Set<String> = []
-        for file in try SourceTree.swiftFiles() where file.path.hasPrefix("Tests/") {
-            var suite = ""
-            var isTest = false
-            for line in file.lines {
-                if let match = line.firstMatch(of: /^(?:@Suite.*? )?(?:final )?(?:struct|class|extension) (\w+)/) {
-                    suite = String(match.output.1)
-                }
-                if line.drop(while: { $0 == " " }).hasPrefix("@Test") { isTest = true }
-                if isTest, let match = line.firstMatch(of: /func (\w+)\(/) {
-                    names.insert("\(suite).\(match.output.1)")
-                    isTest = false
-                }
-            }
-        }
-        return names
     }
 }

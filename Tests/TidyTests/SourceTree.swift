@@ -40,4 +40,24 @@ struct SourceTree {
     }
 
     static func swiftFiles() throws -> [TextFile] { try files().filter { $0.path.hasSuffix(".swift") } }
+
+    /// `Suite.function` of every `@Test`.
+    static func tests() throws -> Set<String> {
+        var names: Set<String> = []
+        for file in try swiftFiles() where file.path.hasPrefix("Tests/") {
+            var suite = ""
+            var isTest = false
+            for line in file.lines {
+                if let match = line.firstMatch(of: /^(?:@Suite.*? )?(?:final )?(?:struct|class|extension) (\w+)/) {
+                    suite = String(match.output.1)
+                }
+                if line.drop(while: { $0 == " " }).hasPrefix("@Test") { isTest = true }
+                if isTest, let match = line.firstMatch(of: /func (\w+)\(/) {
+                    names.insert("\(suite).\(match.output.1)")
+                    isTest = false
+                }
+            }
+        }
+        return names
+    }
 }

@@ -41,6 +41,7 @@ import Testing
         batch.setUp(index: 1)
         #expect(batch.bytes[8] == 1 && batch.bytes[second + 8] == 2)
         #expect(batch.subjects == ["v1", "interface 1"])
+        #expect(batch.ends == [second, batch.bytes.count])
     }
 
     @Test func answers() {

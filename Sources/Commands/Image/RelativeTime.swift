@@ -33,16 +33,14 @@ enum RelativeTime {
         }
     }
 
-    /// `90`, `90s`, `15m`, `24h`, `30d`, `2w` as seconds; nil for what is none.
+    /// `90s`, `15m`, `24h`, `30d`, `2w` or `0` as seconds; nil for what is none. A number alone is none: who types 30
+    /// means days, and an option that removes images must not take them for seconds.
     static func seconds(_ text: String) -> Int? {
+        if text == "0" { return 0 }
         let units: [Character: Int] = ["s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800]
-        var digits = text[...]
-        var unit = 1
-        if let last = text.last, let named = units[last] {
-            unit = named
-            digits = text.dropLast()
+        guard let last = text.last, let unit = units[last], let count = Int(text.dropLast()), count >= 0 else {
+            return nil
         }
-        guard let count = Int(digits), count >= 0 else { return nil }
         let (seconds, isTooLarge) = count.multipliedReportingOverflow(by: unit)
         return isTooLarge ? nil : seconds
     }

@@ -85,12 +85,7 @@ extension ElfNotes {
     package init?(_ path: String, in tree: MergedTree) {
         guard let file = tree.open(path) else { return nil }
         let raw = file.raw
-        self.init { offset, count in
-            guard offset >= 0, count > 0, count <= 1 << 20 else { return [] }
-            var bytes = [UInt8](repeating: 0, count: count)
-            let n = bytes.withUnsafeMutableBytes { pread(raw, $0.baseAddress, count, offset) }
-            return Array(bytes[..<max(0, n)])
-        }
+        self.init { ElfFacts.bytes(of: raw, $0, $1) }
     }
 }
 

@@ -40,15 +40,18 @@ package final class HostRoot {
 }
 
 extension ElfFacts {
+    /// `count` bytes of an open file from `offset` on, none where a header asks for what cannot be.
+    static func bytes(of file: Int32, _ offset: Int, _ count: Int) -> [UInt8] {
+        guard offset >= 0, count > 0, count <= 1 << 20 else { return [] }
+        var bytes = [UInt8](repeating: 0, count: count)
+        let n = bytes.withUnsafeMutableBytes { pread(file, $0.baseAddress, count, offset) }
+        return Array(bytes[..<max(0, n)])
+    }
+
     /// Of a file in an image or on the host; nil when it is none or no ELF file.
     package init?(_ path: String, in tree: MergedTree) {
         guard let file = tree.open(path) else { return nil }
         let raw = file.raw
-        self.init { offset, count in
-            guard offset >= 0, count > 0, count <= 1 << 20 else { return [] }
-            var bytes = [UInt8](repeating: 0, count: count)
-            let n = bytes.withUnsafeMutableBytes { pread(raw, $0.baseAddress, count, offset) }
-            return Array(bytes[..<max(0, n)])
-        }
+        self.init { ElfFacts.bytes(of: raw, $0, $1) }
     }
 }
