@@ -164,8 +164,8 @@ package struct ClusterCreation {
                         process: try ProcessIdentity(of: start.nodePIDs[node.index] ?? 0)))
             }
             return ClusterRecord(
-                name: specification.name, created: ClusterRecord.timestamp(), host: ClusterRecord.hostName(),
-                image: specification.image, cpusPerNode: specification.cpusPerNode,
+                name: specification.name, scheduler: specification.scheduler, created: ClusterRecord.timestamp(),
+                host: ClusterRecord.hostName(), image: specification.image, cpusPerNode: specification.cpusPerNode,
                 memoryPerNodeMiB: specification.memoryPerNodeMiB, user: specification.account.user,
                 home: specification.account.home, supervisor: supervisor, nodes: nodes)
         } catch { throw start.failure("a process ended", [error.sentence]) }

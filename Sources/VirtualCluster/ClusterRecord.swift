@@ -4,6 +4,7 @@ import LinuxSystem
 /// What `cluster.json` says about a running cluster.
 package struct ClusterRecord: Equatable, Sendable {
     package var name: String
+    package var scheduler: ClusterScheduler
     /// RFC 3339, UTC.
     package var created: String
     /// The machine it runs on: a home directory may be shared between several.
@@ -30,10 +31,11 @@ package struct ClusterRecord: Equatable, Sendable {
     }
 
     package init(
-        name: String, created: String, host: String, image: String, cpusPerNode: Int, memoryPerNodeMiB: Int,
-        user: String, home: String, supervisor: ProcessIdentity, nodes: [Node]
+        name: String, scheduler: ClusterScheduler = .slurm, created: String, host: String, image: String,
+        cpusPerNode: Int, memoryPerNodeMiB: Int, user: String, home: String, supervisor: ProcessIdentity, nodes: [Node]
     ) {
         self.name = name
+        self.scheduler = scheduler
         self.created = created
         self.host = host
         self.image = image
@@ -47,7 +49,8 @@ package struct ClusterRecord: Equatable, Sendable {
 
     package var json: JSONText {
         .record([
-            "name": .string(name), "created": .string(created), "host": .string(host), "image": .string(image),
+            "name": .string(name), "scheduler": .string(scheduler.rawValue), "created": .string(created),
+            "host": .string(host), "image": .string(image),
             "cpus_per_node": .number(Int64(cpusPerNode)), "memory_per_node_mib": .number(Int64(memoryPerNodeMiB)),
             "user": .string(user), "home": .string(home), "boot_id": .string(supervisor.bootID),
             "pid": .number(Int64(supervisor.pid)), "start_ticks": .number(Int64(supervisor.startTicks)),
@@ -68,7 +71,8 @@ package struct ClusterRecord: Equatable, Sendable {
             let image = json["image"]?.text, let cpus = json["cpus_per_node"]?.integer,
             let memory = json["memory_per_node_mib"]?.integer, let user = json["user"]?.text,
             let home = json["home"]?.text, let boot = json["boot_id"]?.text,
-            let supervisor = Self.process(json, boot), let list = json["nodes"]
+            let supervisor = Self.process(json, boot), let list = json["nodes"],
+            let scheduler = ClusterScheduler(rawValue: json["scheduler"]?.text ?? "slurm")
         else { return nil }
         var nodes: [Node] = []
         for element in list.elements {
@@ -78,7 +82,7 @@ package struct ClusterRecord: Equatable, Sendable {
             nodes.append(Node(name: name, address: address, process: process))
         }
         self.init(
-            name: name, created: created, host: host, image: image, cpusPerNode: Int(cpus),
+            name: name, scheduler: scheduler, created: created, host: host, image: image, cpusPerNode: Int(cpus),
             memoryPerNodeMiB: Int(memory), user: user, home: home, supervisor: supervisor, nodes: nodes)
     }
 

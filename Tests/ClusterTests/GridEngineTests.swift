@@ -64,7 +64,36 @@ import Testing
                 "\(run.outputText)\(run.errorText)")
         }
         #expect(run.lines.last == "status 7", "\(run.errorText)")
+        try fromOutside()
         #expect(try isClean())
+    }
+
+    /// `trireme run --cluster`: standard input, words and the exit code pass through `qrsh`; too much is refused.
+    private func fromOutside() throws {
+        func run(_ words: [String]) throws -> ProgramRun {
+            try runProgram(
+                [Programs.path("trireme"), "run", "--cluster", Self.name] + words,
+                environment: ["XDG_STATE_HOME": clusters.directory.path], input: Data("from outside\n".utf8),
+                limitSeconds: 60)
+        }
+        let job = try run(["-n", "6", "-N", "3", "mpi-hello:mpich", "mpi-hello"])
+        #expect(job.status == 0 && job.lines.filter { $0.hasSuffix("sum 15") }.count == 6, "\(job.errorText)")
+        let words = try run([
+            "-n", "2", "-N", "2", "--launcher", "direct", "-e", "SAID=a  'b'", "mpi-hello:mpich", "sh", "-c",
+            "[ $RANK = 1 ] || { cat; echo \"$SAID|$1\"; exit 7; }", "sh", "c  \"d\" *",
+        ])
+        #expect(words.status == 7 && words.lines == ["from outside", "a  'b'|c  \"d\" *"], "\(words.errorText)")
+        let large = try run(["-n", "7", "mpi-hello:mpich", "true"])
+        #expect(large.status == 125 && large.errorText.contains("cluster '\(Self.name)'"), "\(large.errorText)")
+        let killed = try runProgram(
+            [
+                "timeout", "--foreground", "-s", "KILL", "4", Programs.path("trireme"), "run", "--cluster", Self.name,
+                "-n", "2", "-N", "2", "mpi-hello:mpich", "mpi-hello", "--sleep", "90",
+            ], environment: ["XDG_STATE_HOME": clusters.directory.path])
+        #expect(killed.status == 137 && killed.seconds < 30, "\(killed.errorText)")
+        #expect(
+            try ClusterFixture.eventually(within: 10) { try clusters.exec(Self.name, "--", "qstat").outputText.isEmpty }
+        )
     }
 
     /// The leader dies with its script; what it started on the other nodes is not in the job's process group,

@@ -84,6 +84,12 @@ struct HTCondorTests {
                 "\(run.outputText)\(run.errorText)")
         }
         #expect(run.lines.last == "termination (return value 7)", "\(run.outputText)\(run.errorText)")
+        let outside = try runProgram(
+            [Programs.path("trireme"), "run", "--cluster", Self.name, "-n", "2", "mpi-hello:mpich", "mpi-hello"],
+            environment: ["XDG_STATE_HOME": clusters.directory.path])
+        #expect(
+            outside.status == 125 && outside.errorText.contains("condor_submit")
+                && outside.errorText.contains("[no-allocation]"), "\(outside.errorText)")
         #expect(try isClean())
     }
 

@@ -133,6 +133,21 @@ struct Stand {
         #expect(words("sge")[1] == ["qrsh", "-inherit", "n2", "exec 'agent' '1' 'a:1'"])
     }
 
+    @Test func gridEngineGivesSlots() {
+        func slots(_ request: ResourceRequest) -> String? {
+            let words = GridEngineCommands.allocation(
+                for: request, slotsPerNode: 4, environment: "mpi", command: ["trireme", "run"])
+            #expect(words.first == "qrsh" && words.suffix(2) == ["trireme", "run"])
+            return words.firstIndex(of: "mpi").map { words[$0 + 1] }
+        }
+        #expect(slots(.init(tasks: 6)) == "6")
+        #expect(slots(.init(tasks: 3, cpusPerTask: 2)) == "6")
+        #expect(slots(.init(tasks: 3, nodes: 3)) == "12")
+        #expect(slots(.init(nodes: 2)) == "8")
+        #expect(slots(.init(tasks: 5, tasksPerNode: 2)) == "12")
+        #expect(slots(.init()) == "1")
+    }
+
     @Test func pbsChunksWithoutProcessesHaveTheirProcessors() throws {
         // select=2:ncpus=4 without mpiprocs: a line per chunk, NCPUS says how many processors.
         let stand = Stand(

@@ -13,15 +13,14 @@ import OCIModel
 import Orchestrator
 import ResourceManagers
 import SiteConfiguration
-import VirtualCluster
 
 /// What was typed, checked once and turned into something that can be done.
 struct RunRequest {
-    private var options: RunOptions
+    private(set) var options: RunOptions
     /// `run`, `exec` or `shell`.
-    private let verb: String
+    let verb: String
     /// IMAGE and what follows it, byte for byte.
-    private var words: [[UInt8]]
+    private(set) var words: [[UInt8]]
     /// How many of argv's last words `words` and `parts` came from.
     private let capturedCount: Int
     /// Further commands of the job, each with its image.
@@ -29,7 +28,7 @@ struct RunRequest {
     /// What `-e` says of the first part's ranks alone, when there are others.
     private var firstEnvironment: [[UInt8]] = []
     private var firstTasks = 0
-    private let locations: Locations
+    let locations: Locations
 
     init(_ options: RunOptions, verb: String, wordCount: Int) {
         self.options = options
@@ -44,7 +43,7 @@ struct RunRequest {
     }
 
     /// What was typed between the verb and IMAGE.
-    private var optionWords: [[UInt8]] {
+    var optionWords: [[UInt8]] {
         var typed = Array(CallerArguments.bytes.dropFirst(2).dropLast(capturedCount))
         if typed.last == Array("--".utf8) { typed.removeLast() }
         return typed
@@ -157,7 +156,7 @@ struct RunRequest {
 
     // MARK: Resources
 
-    private var resources: ResourceRequest {
+    var resources: ResourceRequest {
         ResourceRequest(
             tasks: options.parallel.ntasks, nodes: options.parallel.nodes, tasksPerNode: options.parallel.ntasksPerNode,
             cpusPerTask: options.parallel.cpusPerTask)
@@ -252,7 +251,7 @@ struct RunRequest {
         return choice
     }
 
-    private static func diagnostic(_ failure: TaskMap.Failure, _ allocation: Allocation) -> Diagnostic {
+    static func diagnostic(_ failure: TaskMap.Failure, _ allocation: Allocation) -> Diagnostic {
         let job = "job \(allocation.jobID)"
         switch failure {
         case .notPositive(let option, let value):
@@ -312,61 +311,6 @@ struct RunRequest {
             words: Array(words.dropFirst()), asked: try options.environment.entries())
         try report.write(options.explain)
         return 0
-    }
-
-    // MARK: Another cluster
-
-    /// `salloc … trireme run …` in the cluster's controller. A killed `trireme` ends salloc by
-    /// SIGTERM, which gives the allocation back.
-    private func runInCluster(_ name: String) throws(Diagnostic) -> Int32 {
-        try refuseOversized(for: ClusterCommand.registry.running(name))
-        var forwarded: [String] = []
-        var skipsNext = false
-        for word in optionWords.map({ String(decoding: $0, as: UTF8.self) }) {
-            if skipsNext {
-                skipsNext = false
-            } else if word == "--cluster" {
-                skipsNext = true
-            } else if !word.hasPrefix("--cluster=") {
-                forwarded.append(word)
-            }
-        }
-        if options.parallel.ntasks == nil, options.parallel.nodes == nil, options.parallel.ntasksPerNode == nil {
-            forwarded += ["-n", "1"]
-        }
-        let program: String
-        do throws(SyscallError) { program = try Locations.programDirectory() + "/trireme" } catch {
-            throw Diagnostic(DiagnosticCode("installation"), "/proc/self/exe", reasons: [error.sentence])
-        }
-        var environment = CallerEnvironment.entries.filter { !$0.hasPrefix("TRIREME_STORE=") }
-        environment.append("TRIREME_STORE=\(locations.storeList)")
-        let directory = getcwd(nil, 0)
-        defer { free(directory) }
-        // salloc must hear the SIGTERM it gets when we die, whatever our own caller blocks.
-        _ = linux_sigprocmask(SIG_SETMASK, 0, nil)
-        let command = SlurmCommands.allocation(
-            for: resources,
-            command: [program, verb] + forwarded + words.map { String(decoding: $0, as: UTF8.self) })
-        return try VirtualCluster.execute(
-            inCluster: name, registry: ClusterCommand.registry, command: command, environment: environment,
-            directory: directory.map { String(cString: $0) } ?? locations.home, parentDeathSignal: SIGTERM)
-    }
-
-    /// Slurm's own answer to too large a request names neither the cluster nor what it has.
-    private func refuseOversized(for cluster: ClusterRecord) throws(Diagnostic) {
-        let nodes = cluster.nodes.filter { $0.name != "ctl" }
-            .map { Allocation.Node(name: $0.name, slots: cluster.cpusPerNode) }
-        let all = Allocation(system: "slurm", jobID: "", nodes: nodes)
-        do throws(TaskMap.Failure) { _ = try TaskMap(placing: resources, on: all) } catch {
-            var diagnostic = Self.diagnostic(error, all)
-            if ["too-few-nodes", "too-few-slots"].contains(diagnostic.code.rawValue) {
-                diagnostic.subject = "cluster '\(cluster.name)'"
-                diagnostic.remedies = [
-                    "trireme cluster create NAME --nodes NODES --cpus CPUS makes a larger one; CPUs may exceed this machine's"
-                ]
-            }
-            throw diagnostic
-        }
     }
 }
 
