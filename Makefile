@@ -65,14 +65,17 @@ bench: build images ## speed and memory against other tools, in the same run
 	@Benchmarks/run $(BIN) $(IMAGES)
 
 FUZZ_SECONDS ?= 60
-# The launcher frees nothing, as it becomes the application: that fuzzer starts afresh when memory is used up.
+# The launcher frees nothing, as it becomes the application: its fuzzer starts afresh before memory is used up.
 fuzz: ## the fuzzers of Fuzz/, each for FUZZ_SECONDS (60)
 	@for fuzzer in PlanFuzzer CommandLineFuzzer ArchiveFuzzer ImageTextFuzzer; do \
 	  swift build --package-path Fuzz --scratch-path .build/fuzz -c release --product $$fuzzer; \
-	  mkdir -p .try/fuzz/$$fuzzer Fuzz/Corpus/$$fuzzer; afresh=; \
-	  if [ $$fuzzer = CommandLineFuzzer ]; then afresh='-fork=1 -ignore_ooms=1'; fi; \
-	  .build/fuzz/release/$$fuzzer $$afresh -max_total_time=$(FUZZ_SECONDS) -max_len=16384 -print_final_stats=1 \
-	    -artifact_prefix=.try/fuzz/ .try/fuzz/$$fuzzer Fuzz/Corpus/$$fuzzer 2>&1 | tail -n 8; \
+	  mkdir -p .try/fuzz/$$fuzzer Fuzz/Corpus/$$fuzzer; runs=-1; \
+	  if [ $$fuzzer = CommandLineFuzzer ]; then runs=100000; fi; \
+	  end=$$((SECONDS + $(FUZZ_SECONDS))); \
+	  while [ $$SECONDS -lt $$end ]; do \
+	    .build/fuzz/release/$$fuzzer -runs=$$runs -max_total_time=$$((end - SECONDS)) -max_len=16384 -print_final_stats=1 \
+	      -artifact_prefix=.try/fuzz/ .try/fuzz/$$fuzzer Fuzz/Corpus/$$fuzzer 2>&1 | tail -n 6; \
+	  done; \
 	done
 
 fmt: ## formats the sources

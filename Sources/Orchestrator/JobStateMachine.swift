@@ -304,6 +304,12 @@ package struct JobStateMachine: Sendable {
         return end(ExitCode.signal(2), [.announce("cancelled; Ctrl-C again kills at once")], now)
     }
 
+    /// A Ctrl-Z now comes right after a Ctrl-C, and there is a job to go away from.
+    package func mayDetach(now: Int) -> Bool {
+        guard let lastInterrupt, phase == .joining || phase == .running else { return false }
+        return now - lastInterrupt <= Self.interruptWindowMilliseconds
+    }
+
     private mutating func handleTime(_ now: Int) -> [Effect] {
         if let limit = setup.timeLimit, phase == .joining || phase == .running, now - startedAt >= limit.milliseconds {
             return end(ExitCode.timeLimit, [.announce(limit.whose)], now)

@@ -40,13 +40,15 @@ import Testing
     }
 
     @Test func signalsReachTheCommandOnce() throws {
-        let script =
+        let command =
             "n=0; trap 'n=$((n+1))' TERM; echo ready; while [ $n -eq 0 ]; do sleep 0.05; done; sleep 0.2; exit $((n+10))"
+        let script = """
+            "$0" cluster exec x -- sh -c "$1" >"$2/said" & p=$!
+            until grep -q ready "$2/said"; do sleep 0.05; done
+            kill -TERM $p; wait $p; status=$?; cat "$2/said"; rm "$2/said"; exit $status
+            """
         let run = try runProgram(
-            [
-                "timeout", "--foreground", "--preserve-status", "2", fixture.program, "cluster", "exec", "x", "--",
-                "sh", "-c", script,
-            ],
+            ["sh", "-c", script, fixture.program, command, fixture.directory.path],
             environment: ["XDG_STATE_HOME": fixture.directory.path])
         #expect(run.outputText == "ready\n")
         #expect(run.status == 11)

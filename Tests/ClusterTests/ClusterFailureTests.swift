@@ -97,7 +97,7 @@ import Testing
         // A start that cannot finish: no slurmd ever reaches a controller on another port.
         let run = try runProgram(
             [
-                "timeout", "--preserve-status", "-s", signal, "2", fixture.program, "cluster", "create", "cut",
+                "timeout", "--preserve-status", "-s", signal, "4", fixture.program, "cluster", "create", "cut",
                 "--nodes", "2", "--slurm-setting", "SlurmctldPort=7000",
             ] + fixture.image, environment: ["XDG_STATE_HOME": fixture.directory.path])
         #expect(run.status == 125)

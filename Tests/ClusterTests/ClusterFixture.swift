@@ -20,7 +20,9 @@ final class ClusterFixture: Sendable {
     }
 
     @discardableResult
-    func run(_ arguments: [String], input: String = "", environment: [String: String?] = [:], limitSeconds: Double = 60)
+    func run(
+        _ arguments: [String], input: String = "", environment: [String: String?] = [:], limitSeconds: Double = 120
+    )
         throws -> ProgramRun
     {
         try runProgram(
@@ -80,7 +82,7 @@ final class ClusterFixture: Sendable {
     }
 
     /// Waits until `condition` holds, at most `seconds`.
-    static func eventually(within seconds: Double = 5, _ condition: () throws -> Bool) rethrows -> Bool {
+    static func eventually(within seconds: Double = 20, _ condition: () throws -> Bool) rethrows -> Bool {
         let end = Date().addingTimeInterval(seconds)
         while Date() < end {
             if try condition() { return true }

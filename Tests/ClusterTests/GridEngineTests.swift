@@ -74,7 +74,7 @@ import Testing
             try runProgram(
                 [Programs.path("trireme"), "run", "--cluster", Self.name] + words,
                 environment: ["XDG_STATE_HOME": clusters.directory.path], input: Data("from outside\n".utf8),
-                limitSeconds: 60)
+                limitSeconds: 120)
         }
         let job = try run(["-n", "6", "-N", "3", "mpi-hello:mpich", "mpi-hello"])
         #expect(job.status == 0 && job.lines.filter { $0.hasSuffix("sum 15") }.count == 6, "\(job.errorText)")

@@ -68,7 +68,7 @@ import Testing
             """
             salloc -Q -N 2 -n 4 sh -c 'o=$(mktemp)
             trireme run -n 4 -N 2 --grace 2 --model \(how.model) mpi-hello:\(how.kind) mpi-hello --sleep 90 >$o </dev/null & p=$!
-            i=0; while [ $(grep -c ^rank $o) != 4 ] && [ $i -lt 200 ]; do sleep 0.1; i=$((i + 1)); done
+            i=0; while [ $(grep -c ^rank $o) != 4 ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i + 1)); done
             grep -c ^rank $o; rm $o; \(ending); wait $p; echo status $?'
             """)
         #expect(run.lines.first == "4", "\(run.outputText)\(run.errorText)")

@@ -19,7 +19,7 @@ final class JobFixture: Sendable {
     struct Failure: Error { var said: String }
 
     /// `trireme run --cluster …` from outside.
-    func run(_ words: [String], input: String = "", limitSeconds: Double = 60) throws -> ProgramRun {
+    func run(_ words: [String], input: String = "", limitSeconds: Double = 120) throws -> ProgramRun {
         try runProgram(
             [trireme, "run", "--cluster", Self.name] + words,
             environment: ["XDG_STATE_HOME": clusters.directory.path], input: Data(input.utf8),
@@ -27,7 +27,7 @@ final class JobFixture: Sendable {
     }
 
     /// A shell script in the controller; `trireme` is in its PATH.
-    func script(_ text: String, limitSeconds: Double = 90) throws -> ProgramRun {
+    func script(_ text: String, limitSeconds: Double = 180) throws -> ProgramRun {
         let directory = (trireme as NSString).deletingLastPathComponent
         return try clusters.run(
             ["exec", Self.name, "--", "sh", "-c", "PATH=\(directory):$PATH\n" + text], limitSeconds: limitSeconds)

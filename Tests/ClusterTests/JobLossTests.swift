@@ -8,7 +8,7 @@ import Testing
     init() throws { fixture = try JobFixture() }
 
     /// Starts a job of four ranks on n1 and n2 in a script, waits until all have spoken, and does `event`.
-    private func job(_ kind: String, _ event: String, limitSeconds: Double = 90) throws -> ProgramRun {
+    private func job(_ kind: String, _ event: String, limitSeconds: Double = 180) throws -> ProgramRun {
         try fixture.script(
             """
             salloc -Q -N 2 -n 4 bash -c 'o=$(mktemp)

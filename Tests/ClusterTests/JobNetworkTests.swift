@@ -168,7 +168,7 @@ import Testing
     private func run(_ words: [String]) throws -> ProgramRun {
         try runProgram(
             [Programs.path("trireme"), "run"] + words, environment: ["XDG_STATE_HOME": directory.path],
-            directory: directory.path, limitSeconds: 60)
+            directory: directory.path, limitSeconds: 120)
     }
 
     private static let links = "echo $(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' | sort)"

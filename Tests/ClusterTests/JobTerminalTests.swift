@@ -54,9 +54,60 @@ import Testing
         try Data(program.utf8).write(to: URL(fileURLWithPath: file))
         let run = try runProgram(
             ["timeout", "80", "python3", file, try Programs.path("trireme"), launcher, "mpi-hello:" + kind],
-            environment: ["XDG_STATE_HOME": directory.path], limitSeconds: 90)
+            environment: ["XDG_STATE_HOME": directory.path], limitSeconds: 180)
         #expect(
             run.lines == ["size True", "resized True", "status 3", "others True", "restored True"],
+            "\(run.outputText)\(run.errorText)")
+    }
+
+    /// Ctrl-Z stops the job's leader as any program; right after Ctrl-C it gives the shell back and the job goes on,
+    /// also when the session it was started in ends.
+    @Test func ctrlCThenCtrlZDetaches() throws {
+        let program = #"""
+            import os, pty, re, signal, subprocess, sys, time
+            trireme, directory = sys.argv[1:]
+            body = 'echo "<up $RANK>"; until [ -e "$0" ]; do sleep 0.1; done; echo "<on $RANK>"; exit 5'
+            pid, master = pty.fork()
+            if pid == 0:
+                os.execv(trireme, [trireme, "run", "--rm", "local", "-n", "2", "--launcher", "direct", "-B", directory,
+                    "mpi-hello:mpich", "sh", "-c", body, directory + "/go"])
+            seen = b""
+            def until(*texts):
+                global seen
+                while not all(text in seen for text in texts):
+                    seen += os.read(master, 4096)
+                before, seen = seen, b""
+                return before
+            def stops():
+                return os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])
+            until(b"<up 0>", b"<up 1>")
+            os.write(master, b"\x1a")
+            print("stopped", stops())
+            while True:
+                os.killpg(pid, signal.SIGCONT)
+                os.write(master, b"\x03")
+                until(b"gives the shell back")
+                os.write(master, b"\x1a")
+                status = os.waitpid(pid, os.WUNTRACED)[1]
+                if not os.WIFSTOPPED(status): break
+                time.sleep(2.5)  # too slow: that was a Ctrl-Z of its own
+            print("status", os.waitstatus_to_exitcode(status))
+            job = re.search(rb"job attach (\S+?)'", until(b"job cancel")).group(1).decode()
+            os.close(master)
+            def run(*words):
+                return subprocess.run([trireme, *words], capture_output=True, text=True)
+            print("listed", job in run("ps", "-q").stdout)
+            open(directory + "/go", "w").close()
+            print("ended", run("job", "wait", job).returncode)
+            print(*sorted(re.findall("<on .>", run("job", "logs", job).stdout)))
+            """#
+        let file = directory.path + "/detach.py"
+        try Data(program.utf8).write(to: URL(fileURLWithPath: file))
+        let run = try runProgram(
+            ["timeout", "80", "python3", file, try Programs.path("trireme"), directory.path],
+            environment: ["XDG_STATE_HOME": directory.path], limitSeconds: 180)
+        #expect(
+            run.lines == ["stopped True", "status 0", "listed True", "ended 5", "<on 0> <on 1>"],
             "\(run.outputText)\(run.errorText)")
     }
 

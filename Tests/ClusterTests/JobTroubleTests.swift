@@ -49,7 +49,7 @@ import Testing
             """
         return try runProgram(
             ["bash", "-c", prelude + text], environment: ["XDG_STATE_HOME": directory.path],
-            directory: directory.path, limitSeconds: 90)
+            directory: directory.path, limitSeconds: 180)
     }
 
     @Test func aSlowReaderHoldsTheRanksUpAndNothingIsLost() throws {

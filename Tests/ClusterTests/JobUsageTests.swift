@@ -13,7 +13,7 @@ import Testing
         let programs = (try Programs.path("trireme") as NSString).deletingLastPathComponent
         return try runProgram(
             ["bash", "-c", "export LC_ALL=C PATH=\(programs):$PATH\n" + text],
-            environment: ["XDG_STATE_HOME": directory.path], directory: directory.path, limitSeconds: 90)
+            environment: ["XDG_STATE_HOME": directory.path], directory: directory.path, limitSeconds: 180)
     }
 
     private struct Row: Decodable {

@@ -49,7 +49,7 @@ final class Hull {
         let run = try runProgram(
             ["sh", "-c", "exec 7<\"$HOME\" \"$0\" \"$@\"", try Programs.path(program), "run"] + options
                 + [options.isEmpty ? "hull" : image, "escape", "\(outside.processIdentifier)", marker],
-            environment: environment, directory: home, limitSeconds: 60)
+            environment: environment, directory: home, limitSeconds: 120)
         return try Self.answers(run)
     }
 
@@ -57,13 +57,14 @@ final class Hull {
     func attempts(by words: [String]) throws -> [String: String] {
         let run = try runProgram(
             ["sh", "-c", "exec 7<\"$HOME\" \"$0\" \"$@\""] + words
-                + ["\(outside.processIdentifier)", marker], environment: environment, directory: home, limitSeconds: 60)
+                + ["\(outside.processIdentifier)", marker], environment: environment, directory: home, limitSeconds: 120
+        )
         return try Self.answers(run)
     }
 
     func trireme(_ words: String...) throws -> ProgramRun {
         try runProgram(
-            [try Programs.path("trireme")] + words, environment: environment, directory: home, limitSeconds: 60)
+            [try Programs.path("trireme")] + words, environment: environment, directory: home, limitSeconds: 120)
     }
 
     var environment: [String: String?] {

@@ -28,7 +28,7 @@ struct CallFilter {
         try runProgram(
             [
                 "sh", "-c", "f=$1; shift; exec bwrap --dev-bind / / --seccomp 9 \"$@\" 9<\"$f\"", "sh", file,
-            ] + options + ["--"] + words, environment: environment, directory: directory, limitSeconds: 60)
+            ] + options + ["--"] + words, environment: environment, directory: directory, limitSeconds: 120)
     }
 
     // Of the generic table where two numbers are given for one name: x86_64 has its own of old calls.

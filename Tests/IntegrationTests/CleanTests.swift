@@ -34,7 +34,7 @@ import Testing
             [
                 "flock", store.path + "/tmp/7-living/lock", "env", "TRIREME_TMPDIR=" + temporary,
                 "XDG_STATE_HOME=" + state, try Programs.path("trireme"), "clean",
-            ] + options, environment: ["TRIREME_STORE": store.path, "HOME": store.home], limitSeconds: 60)
+            ] + options, environment: ["TRIREME_STORE": store.path, "HOME": store.home], limitSeconds: 120)
     }
 
     private var left: [String] {

@@ -224,7 +224,7 @@ import Testing
             environment: [
                 "TRIREME_STORE": fixture.store, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                 "OMPI_MCA_btl_vader_single_copy_mechanism": "none", "SWIFT_BACKTRACE": "enable=no",
-            ], limitSeconds: 60)
+            ], limitSeconds: 120)
         #expect(
             run.lines.sorted() == ["rank 0 of 2 sum 1 host's yes", "rank 1 of 2 sum 1 host's yes"], "\(run.errorText)")
     }

@@ -41,7 +41,7 @@ import Testing
                     "unshare", "-U", "-r", "-m", "sh", "-c",
                     "set -e; \(preparation)\nexec \"$0\" doctor --format json",
                     try Programs.path("trireme-cli"), place.path,
-                ], environment: environment, limitSeconds: 60))
+                ], environment: environment, limitSeconds: 120))
     }
 
     private func expect(

@@ -31,7 +31,7 @@ import Testing
         let doctor = try Programs.path("trireme-cli")
         let script = "set -e; \(preparation)\nexec \"$0\" doctor --format json"
         let outer = preparation.isEmpty ? [] : ["unshare"] + unshare
-        let run = try runProgram(outer + ["sh", "-c", script, doctor], environment: environment, limitSeconds: 60)
+        let run = try runProgram(outer + ["sh", "-c", script, doctor], environment: environment, limitSeconds: 120)
         try #require(run.status == 0 || run.status == 1, "\(run.errorText)")
         let document = try JSONDecoder().decode(Document.self, from: run.output)
         return Examination(status: run.status, document: document)

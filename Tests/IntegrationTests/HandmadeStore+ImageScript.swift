@@ -12,7 +12,7 @@ extension HandmadeStore {
             environment: [
                 "run": try Programs.path("trireme") + " run", "dir": path, "image": path + "/x.sqfs",
                 "HOME": home, "TRIREME_STORE": self.path, "TRIREME_TMPDIR": path,
-            ], directory: path, limitSeconds: 100)
+            ], directory: path, limitSeconds: 180)
         #expect(run.status == 0, "\(run.errorText)\(run.outputText)")
         return run
     }

@@ -91,7 +91,7 @@ final class HandmadeStore: Sendable {
         merged["HOME"] = merged["HOME"] ?? home
         return try runProgram(
             [try Programs.path("trireme")] + arguments, environment: merged, directory: from ?? home, input: input,
-            limitSeconds: 30)
+            limitSeconds: 120)
     }
 
     func write(_ name: String, _ text: String, mode: Int = 0o644) throws {

@@ -178,9 +178,9 @@ import Testing
         guard Self.isDelegated("memory") else { return }
         let script = """
             "$0" run \(options) -m 32m box probe sleep 600 >out & launcher=$!
-            for i in $(seq 100); do grep -q asleep out && break; sleep 0.1; done
+            for i in $(seq 300); do grep -q asleep out && break; sleep 0.1; done
             kill -9 $launcher; wait $launcher 2>/dev/null
-            for i in $(seq 100); do
+            for i in $(seq 300); do
                 left=$(find "$1" -maxdepth 1 -name 'trireme-*'); [ -z "$left" ] && break; sleep 0.1
             done
             grep asleep out; echo "left:$left"
@@ -219,6 +219,6 @@ final class LimitFixture: Sendable {
     func trireme(_ arguments: String...) throws -> ProgramRun {
         try runProgram(
             [try Programs.path("trireme")] + arguments, environment: ["TRIREME_STORE": path, "HOME": home],
-            directory: home, limitSeconds: 60)
+            directory: home, limitSeconds: 120)
     }
 }

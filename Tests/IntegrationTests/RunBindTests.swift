@@ -23,7 +23,7 @@ import Testing
 
     /// What the probe says in the image's first layer under bubblewrap, which must be installed.
     private func reference(_ options: String...) throws -> ProgramRun {
-        try runProgram(["bwrap", "--bind", store.path + "/layers/base", "/"] + options, limitSeconds: 30)
+        try runProgram(["bwrap", "--bind", store.path + "/layers/base", "/"] + options, limitSeconds: 120)
     }
 
     @Test func readOnlyIsReadOnly() throws {
@@ -131,7 +131,7 @@ import Testing
             """
         let run = try runProgram(
             ["unshare", "-U", "-r", "-m", "sh", "-c", script, try Programs.path("trireme"), one, store.path],
-            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 30)
+            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 120)
         #expect(run.lines.prefix(3) == ["EROFS", "EROFS", "written"], "\(run.errorText)")
         #expect(run.lines.last?.contains("nosuid,nodev") == true, "\(run.lines)")
     }

@@ -30,7 +30,7 @@ import Testing
                     + "exec unshare -U --map-user=4711 --map-group=4712 sh -c '\(command)' \"$1\"",
                 fake, try Programs.path("trireme"),
             ],
-            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 60)
+            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 120)
     }
 
     /// An image of somebody else: the launcher itself asks.

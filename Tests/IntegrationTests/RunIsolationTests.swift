@@ -91,7 +91,7 @@ import Testing
         func enter(_ words: String...) throws -> ProgramRun {
             try runProgram(
                 [program, store.path + "/facade", store.path, "probe"] + words, environment: ["HOME": store.home],
-                directory: store.home, limitSeconds: 30)
+                directory: store.home, limitSeconds: 120)
         }
         #expect(try enter("cat", "/etc/hosts").outputText == "10.0.0.1 n1\n")
         #expect(try enter("write", "/x").lines == ["EROFS"])

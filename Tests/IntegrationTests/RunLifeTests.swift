@@ -13,7 +13,7 @@ import Testing
         try runProgram(
             ["bash", "-c", text, "bash", try Programs.path("trireme"), "run"] + options + ["prepared", "probe"]
                 + command,
-            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 60)
+            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 120)
     }
 
     @Test(arguments: [[], ["--init"], ["--profile", "isolated"]])

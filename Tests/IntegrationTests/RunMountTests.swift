@@ -154,7 +154,7 @@ import Testing
             set -e
             mount --bind "$1" "$1"; mount --make-shared "$1"
             "$0" run prepared probe listen "$2" >"$1/../ready" & child=$!
-            i=0; until grep -q listening "$1/../ready" || [ $i = 100 ]; do sleep 0.05; i=$((i+1)); done
+            i=0; until grep -q listening "$1/../ready" || [ $i = 600 ]; do sleep 0.05; i=$((i+1)); done
             mount -t tmpfs late "$1/sub"; touch "$1/sub/seen"
             ls "/proc/$child/root$1/sub"; grep -c ' - overlay trireme ' /proc/self/mountinfo || true
             kill -9 $child
@@ -164,7 +164,7 @@ import Testing
             [
                 "unshare", "-U", "-r", "-m", "sh", "-c", script, try Programs.path("trireme"), store.home,
                 "late-\(getpid())",
-            ], environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 30)
+            ], environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 120)
         #expect(run.lines == ["seen", "0"], "\(run.errorText)")
     }
 }

@@ -42,12 +42,12 @@ import Testing
             "$0" run --overlay "$1" prepared probe exit 0; echo "second $?"
             "$0" run --overlay "$1:ro" prepared probe exit 0; echo "reader $?"
             kill -9 $child; wait $child 2>/dev/null
-            i=0; until "$0" run --overlay "$1" prepared probe exit 0 2>/dev/null || [ $i = 100 ]; do sleep 0.05; i=$((i+1)); done
+            i=0; until "$0" run --overlay "$1" prepared probe exit 0 2>/dev/null || [ $i = 600 ]; do sleep 0.05; i=$((i+1)); done
             "$0" run --overlay "$1" prepared probe exit 0; echo "later $?"; rm -f "$1.ready"
             """
         let run = try runProgram(
             ["sh", "-c", script, try Programs.path("trireme"), overlay.path, key],
-            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 60)
+            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 120)
         #expect(run.lines == ["second 125", "reader 0", "later 0"], "\(run.errorText)")
         #expect(run.errorText.contains("[overlay-busy]"))
     }
@@ -81,7 +81,7 @@ import Testing
             """
         let run = try runProgram(
             ["unshare", "-U", "-r", "-m", "sh", "-c", script, try Programs.path("trireme"), overlay.path],
-            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 30)
+            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 120)
         #expect(run.lines == ["ENOSPC", "ENOSPC", "status 125"], "\(run.errorText)")
         #expect(run.errorText.contains("no space left on device [container-space]"), "\(run.errorText)")
         #expect(run.errorText.contains(overlay.path))

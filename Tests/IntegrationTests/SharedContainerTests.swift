@@ -16,7 +16,7 @@ import Testing
         merged["HOME"] = store.home
         return try runProgram(
             ["bash", "-c", script, try Programs.path("trireme")] + words, environment: merged, directory: store.home,
-            limitSeconds: 90)
+            limitSeconds: 180)
     }
 
     /// What `--model rank` does with the agent of a node, by 128 ranks at once and one long after.

@@ -25,7 +25,7 @@ import Testing
     private func convert(_ name: String) throws {
         let run = try runProgram(
             [try Programs.path("trireme-cli"), "image", "convert", store.path + "/rootfs", "\(path)/\(name)"],
-            environment: ["TRIREME_STORE": store.path, "SWIFT_BACKTRACE": "enable=no"], limitSeconds: 60)
+            environment: ["TRIREME_STORE": store.path, "SWIFT_BACKTRACE": "enable=no"], limitSeconds: 120)
         #expect(run.status == 0, "\(run.errorText)")
     }
 
@@ -88,7 +88,7 @@ import Testing
     private func trireme(_ arguments: [String]) throws -> ProgramRun {
         try runProgram(
             [try Programs.path("trireme")] + arguments,
-            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 60)
+            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 120)
     }
 
     @Test("Data's server serves as long as the container lives, and goes with it", .enabled(if: hasFuse))

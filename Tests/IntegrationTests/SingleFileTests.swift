@@ -25,7 +25,7 @@ import Testing
     private func cli(_ words: String...) throws -> ProgramRun {
         try runProgram(
             [try Programs.path("trireme-cli")] + words,
-            environment: ["TRIREME_STORE": store.path, "SWIFT_BACKTRACE": "enable=no"], limitSeconds: 60)
+            environment: ["TRIREME_STORE": store.path, "SWIFT_BACKTRACE": "enable=no"], limitSeconds: 120)
     }
 
     @discardableResult

@@ -42,7 +42,7 @@ import Testing
         try Data((program + "\n" + body).utf8).write(to: URL(fileURLWithPath: file))
         let run = try runProgram(
             ["python3", file, try Programs.path("trireme")],
-            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 90)
+            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 180)
         try #require(run.status == 0, "\(run.errorText)\(run.outputText)")
         return run
     }

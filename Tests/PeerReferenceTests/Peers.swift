@@ -136,7 +136,7 @@ final class Peers {
         // An open directory on 7, as careless callers leave it.
         try runProgram(
             ["sh", "-c", "exec 7<\"$HOME\"; exec \"$0\" \"$@\""] + words, environment: environment, directory: home,
-            input: Data(input.utf8), limitSeconds: 60)
+            input: Data(input.utf8), limitSeconds: 120)
     }
 
     private static let probe = Result {

@@ -244,6 +244,8 @@ extension JobLeader {
             let place = job.map.place(of: rank).map { machine.nodeName($0.node) } ?? "?"
             note("  rank \(rank) on \(place): \(machine.exits[rank].map(\.description) ?? "running")")
         }
-        note("Ctrl-C again within 2 s cancels the job, a third kills it")
+        let mayLeave = foreground.map { $0.holder == nil } ?? false
+        let away = mayLeave ? "; Ctrl-Z now leaves it running and gives the shell back" : ""
+        note("Ctrl-C again within 2 s cancels the job, a third kills it\(away)")
     }
 }

@@ -59,6 +59,8 @@ final class JobLeader {
     var step: HelperProcess?
     /// Ours, while rank 0 has it.
     var terminal: CallerTerminal?
+    /// Whom the shell waits for, until the job is detached.
+    var foreground: ForegroundProcess?
     /// The nodes whose ranks wait in the present PMI barrier, and the keys they bring.
     var fences: [Int: [[UInt8]]] = [:]
     /// All ranks met at least once.
@@ -109,9 +111,11 @@ final class JobLeader {
     private static let strangerMilliseconds = 10_000
     private static let pingMilliseconds = 5_000
 
-    init(_ job: JobSpecification, container: JobContainer, allocation: Allocation, port: UInt16, isQuiet: Bool)
-        throws(Diagnostic)
-    {
+    init(
+        _ job: JobSpecification, container: JobContainer, allocation: Allocation, port: UInt16, isQuiet: Bool,
+        foreground: ForegroundProcess? = nil
+    ) throws(Diagnostic) {
+        self.foreground = foreground
         self.job = job
         self.container = container
         self.allocation = allocation
@@ -132,9 +136,9 @@ final class JobLeader {
             let bound = try TCPSocket.listen(port: port)
             self.port = bound.port
             listener = bound.takeDescriptor()
-            let handled = [SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH].reduce(UInt64(0)) {
-                $0 | 1 << UInt64($1 - 1)
-            }
+            let handled =
+                ([SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH]
+                + (foreground == nil ? [] : [SIGTSTP])).reduce(UInt64(0)) { $0 | 1 << UInt64($1 - 1) }
             _ = linux_sigprocmask(SIG_BLOCK, handled, nil)
             signals = try checked("signalfd") { linux_signalfd(handled, Int32(O_CLOEXEC) | Int32(O_NONBLOCK)) }
         } catch {
@@ -247,6 +251,7 @@ final class JobLeader {
             let now = MonotonicTime.now()
             switch number {
             case SIGINT: act(machine.handle(.interrupted, now: now))
+            case SIGTSTP: stopOrDetach()
             case SIGTERM, SIGHUP: act(machine.handle(.terminated(signal: number), now: now))
             case SIGWINCH: terminalResized()
             case SIGQUIT, SIGUSR1, SIGUSR2: sendToAll(.signal(Int(number)))

@@ -73,6 +73,9 @@ struct LeaderStreams {
         return isatty(0) == 0 || tcgetpgrp(0) == getpgrp()
     }
 
+    /// Our input is nobody's any more, which is not its end: somebody who attaches may bring more.
+    mutating func leaveInput() { inputIsOpen = false }
+
     /// What is there; empty at the end of file, once.
     mutating func readInput() -> [UInt8]? {
         guard inputIsOpen else { return nil }

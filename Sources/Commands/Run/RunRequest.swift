@@ -69,6 +69,13 @@ struct RunRequest {
             // One job, not one per task of the step; the first task leads it.
             return options.parallel.asksItsSystem ? try Follower.serve(surroundings) : 0
         }
+        var foreground: ForegroundProcess?
+        if options.parallel.isParallel, !options.explain.isAsked, !options.process.tty {
+            switch ForegroundProcess.split() {
+            case .leader(let process): foreground = process
+            case .shell(let status): return status
+            }
+        }
         var leader: JobLeader?
         defer {
             // Whatever ended this process before it had a job: the others do not wait for one.
@@ -95,8 +102,7 @@ struct RunRequest {
         let made = try JobLeader(
             specification, container: container,
             allocation: allocation, port: UInt16(options.parallel.port),
-            isQuiet: options.process.quiet
-        )
+            isQuiet: options.process.quiet, foreground: foreground)
         if specification.network == .job { made.subnet = try SubnetLease.take(for: specification.id) }
         made.etcd = try options.parallel.etcd()
         made.machine.setup.exitTimeoutMilliseconds = try options.parallel.exitTimeoutMilliseconds()

@@ -1,0 +1,48 @@
+import CLinux
+import Glibc
+
+/// Passes the signals a terminal or another process sends this program on to the
+/// command, once each.
+package struct ForwardedSignals {
+    /// The mask before, for the command and for afterwards.
+    package let previous: UInt64
+    private let descriptor: Int32
+
+    private static let forwarded = [SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH]
+    /// `si_code` of a signal the terminal sent: it went to the whole foreground group,
+    /// so the command has it already (sigaction(2), SI_KERNEL).
+    private static let fromKernel: Int32 = 0x80
+
+    package init() throws(SyscallError) {
+        let mask = (Self.forwarded + [SIGCHLD]).reduce(UInt64(0)) { $0 | 1 << UInt64($1 - 1) }
+        var old: UInt64 = 0
+        _ = linux_sigprocmask(SIG_BLOCK, mask, &old)
+        previous = old
+        descriptor = try checked("signalfd") { linux_signalfd(mask, Int32(O_CLOEXEC)) }
+    }
+
+    package func restore() {
+        close(descriptor)
+        _ = linux_sigprocmask(SIG_SETMASK, previous, nil)
+    }
+
+    /// Waits for `child` to end and returns its wait status.
+    package func wait(for child: pid_t) -> Int32 {
+        while true { if let status = wait(for: child, unless: { false }) { return status } }
+    }
+
+    /// The same; nil when `isOver` says after a signal that it need not be waited for any more.
+    package func wait(for child: pid_t, unless isOver: () -> Bool) -> Int32? {
+        while true {
+            var status: Int32 = 0
+            if waitpid(child, &status, WNOHANG) == child { return status }
+            if isOver() { return nil }
+            var info = [UInt8](repeating: 0, count: 128)
+            if read(descriptor, &info, info.count) != info.count { continue }
+            let (signal, code) = info.withUnsafeBytes {
+                (Int32($0.load(as: UInt32.self)), $0.load(fromByteOffset: 8, as: Int32.self))
+            }
+            if signal != SIGCHLD && code != Self.fromKernel { kill(child, signal) }
+        }
+    }
+}
