@@ -27,13 +27,15 @@ package enum Detection {
         -> Allocation?
     {
         for manager in name.map({ manager(named: $0).map { [$0] } ?? [] }) ?? all {
-            guard var allocation = try manager.allocation(in: surroundings) else { continue }
-            if allocation.endTime == nil {
-                allocation.endTime = manager.endTime(of: allocation, in: surroundings)
-            }
-            return allocation
+            if let allocation = try manager.allocation(in: surroundings) { return allocation }
         }
         return nil
+    }
+
+    /// When the allocation ends, in seconds since 1970; nil where it has no limit and where nobody says. May ask a
+    /// command of the batch system, which takes its time: not on the way to a job's start.
+    package static func endTime(of allocation: Allocation, in surroundings: Surroundings) -> Int? {
+        allocation.endTime ?? manager(named: allocation.system)?.endTime(of: allocation, in: surroundings)
     }
 
     /// True in the processes that should leave the job to another one (see `ResourceManager.isFollower`).

@@ -106,7 +106,8 @@ import Testing
         stand.variables["SLURM_JOB_END_TIME"] = nil
         stand.commands[command] = answer
         stand.commands.merge(more) { $1 }
-        return try Detection.allocation(in: stand.surroundings)?.endTime.map { $0 - 1_700_000_000 }
+        let allocation = try #require(try Detection.allocation(in: stand.surroundings))
+        return Detection.endTime(of: allocation, in: stand.surroundings).map { $0 - 1_700_000_000 }
     }
 
     /// squeue(1), %L.

@@ -25,11 +25,12 @@ struct AllocShow: ParsableCommand {
         var options = ParallelOptions()
         options.resourceManager = resourceManager
         options.hostfile = hostfile
-        guard let allocation = try options.allocation(in: .current) else {
+        guard var allocation = try options.allocation(in: .current) else {
             if format == .json { Output.standard.line("null") }
             Output.standard.line("this process stands in no batch system's allocation", to: .progress)
             throw ArgumentParser.ExitCode(1)
         }
+        allocation.endTime = Detection.endTime(of: allocation, in: .current)
         switch format {
         case .table: show(allocation)
         case .json: Output.standard.line(json(allocation).encoded)

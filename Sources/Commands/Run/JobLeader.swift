@@ -129,7 +129,6 @@ final class JobLeader {
                 advice: Detection.manager(named: allocation.system)?.advice(for: allocation) ?? SystemAdvice()),
             now: MonotonicTime.now())
         machine.setup.keepsGoing = job.ranks.keepsGoing
-        machine.setup.timeLimit = Self.timeLimit(job, allocation)
         outputFiles = OutputFiles(
             output: job.ranks.outputPattern, error: job.ranks.errorPattern, map: job.map, jobID: allocation.jobID)
         do throws(SyscallError) {
@@ -150,9 +149,9 @@ final class JobLeader {
     }
 
     /// The user's limit, or the allocation's end so long before it that our own ending comes first.
-    private static func timeLimit(_ job: JobSpecification, _ allocation: Allocation) -> (Int, String)? {
+    private func timeLimit() -> (Int, String)? {
         let own = job.ranks.timeLimitMilliseconds.map { ($0, "the time limit of \(Double($0) / 1000) s is over") }
-        guard let end = allocation.endTime else { return own }
+        guard let end = Detection.endTime(of: allocation, in: .current) else { return own }
         let left = (end - time(nil)) * 1000 - job.graceMilliseconds - 5_000
         guard left > 0, left < own?.0 ?? .max else { return own }
         return (left, "job \(allocation.jobID) of \(allocation.system) is about to end")
@@ -177,6 +176,8 @@ final class JobLeader {
         defer { endRecord() }
         defer { giveTerminalBack() }
         try startAgents()
+        // The agents are on their way meanwhile.
+        machine.setup.timeLimit = timeLimit()
         while exitCode == nil || streams.isWaiting {
             var slots: [pollfd] = []
             var sources: [Source] = []
