@@ -144,10 +144,10 @@ import Testing
         var late = Self.systems[0]
         late.standIn = "[ \"$2\" = n2 ] && exec sleep 60; host=$2; shift 2; reach \"$host\" sh -c \"$*\""
         let run = try job(
-            late, "trireme run -n 6 -N 3 --join-timeout 5 \(JobFixture.mpich) mpi-hello; echo status $?")
+            late, "trireme run -n 6 -N 3 --join-timeout 12 \(JobFixture.mpich) mpi-hello; echo status $?")
         #expect(run.lines.last == "status 125", "\(run.outputText)\(run.errorText)")
-        #expect(run.errorText.contains("trireme: n2: 1 of 3 nodes did not join within 5 s [join-timeout]"))
-        #expect(run.seconds < 40)
+        #expect(run.errorText.contains("trireme: n2: 1 of 3 nodes did not join within 12 s [join-timeout]"))
+        #expect(run.seconds < 60)
         #expect(try fixture.isClean(), "\((try? fixture.leftovers()) ?? [])")
     }
 

@@ -65,7 +65,7 @@ import Testing
             run 60 'echo hello'
             stop $2; echo "quorum lost"
             sleep 1; kill -0 $job && echo "goes on"
-            run 4 'echo never' 2>&1 | grep -oE 'does not answer|\\[join-timeout\\]|never'
+            run 8 'echo never' 2>&1 | grep -oE 'does not answer|\\[join-timeout\\]|never'
             trireme job cancel $(trireme ps -q) >/dev/null; wait $job; echo "ended $?"
             grep -o 'was not told of the job.s end' out
             """)

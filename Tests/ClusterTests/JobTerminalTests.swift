@@ -8,10 +8,22 @@ import Testing
 
     init() throws { directory = try TemporaryDirectory() }
 
+    /// What both programs begin with: `until` reads from the terminal's other side, `master`.
+    private static let reading = #"""
+        import fcntl, os, pty, re, signal, struct, subprocess, sys, termios, time
+        seen = b""
+        def until(*texts):
+            global seen
+            while not all(text in seen for text in texts):
+                seen += os.read(master, 4096)
+            before, seen = seen, b""
+            return before
+
+        """#
+
     @Test(arguments: [("direct", "mpich"), ("mpirun", "openmpi"), ("mpirun", "mpich")])
     func rankZeroHasTheTerminal(_ launcher: String, _ kind: String) throws {
         let program = #"""
-            import fcntl, os, pty, struct, sys, termios
             def size(side, rows, columns):
                 fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
             trireme, launcher, image = sys.argv[1:]
@@ -29,13 +41,6 @@ import Testing
             number = struct.unpack("I", fcntl.ioctl(master, 0x80045430, bytes(4)))[0]  # TIOCGPTN
             slave = os.open(f"/dev/pts/{number}", os.O_RDWR | os.O_NOCTTY)
             before = termios.tcgetattr(slave)
-            seen = b""
-            def until(*texts):
-                global seen
-                while not all(text in seen for text in texts):
-                    seen += os.read(master, 4096)
-                before, seen = seen, b""
-                return before
             said = until(b"<ready>", b"no terminal")
             print("size", b"40 100" in said)
             os.write(master, b"\x03")
@@ -51,9 +56,9 @@ import Testing
             print("restored", termios.tcgetattr(slave) == before)
             """#
         let file = directory.path + "/on-a-terminal.py"
-        try Data(program.utf8).write(to: URL(fileURLWithPath: file))
+        try Data((Self.reading + program).utf8).write(to: URL(fileURLWithPath: file))
         let run = try runProgram(
-            ["timeout", "80", "python3", file, try Programs.path("trireme"), launcher, "mpi-hello:" + kind],
+            ["timeout", "150", "python3", file, try Programs.path("trireme"), launcher, "mpi-hello:" + kind],
             environment: ["XDG_STATE_HOME": directory.path], limitSeconds: 180)
         #expect(
             run.lines == ["size True", "resized True", "status 3", "others True", "restored True"],
@@ -64,20 +69,17 @@ import Testing
     /// also when the session it was started in ends.
     @Test func ctrlCThenCtrlZDetaches() throws {
         let program = #"""
-            import os, pty, re, signal, subprocess, sys, time
             trireme, directory = sys.argv[1:]
-            body = 'echo "<up $RANK>"; until [ -e "$0" ]; do sleep 0.1; done; echo "<on $RANK>"; exit 5'
+            body = """
+            await() { until [ -e "$1" ]; do sleep 0.1; done; }
+            echo "<up $RANK>"; await "$0"; echo "<on $RANK>"
+            [ $RANK = 0 ] || { : >"$0.other"; exec sleep 300; }
+            await "$0.other"; exit 5
+            """
             pid, master = pty.fork()
             if pid == 0:
                 os.execv(trireme, [trireme, "run", "--rm", "local", "-n", "2", "--launcher", "direct", "-B", directory,
                     "mpi-hello:mpich", "sh", "-c", body, directory + "/go"])
-            seen = b""
-            def until(*texts):
-                global seen
-                while not all(text in seen for text in texts):
-                    seen += os.read(master, 4096)
-                before, seen = seen, b""
-                return before
             def stops():
                 return os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1])
             until(b"<up 0>", b"<up 1>")
@@ -102,9 +104,9 @@ import Testing
             print(*sorted(re.findall("<on .>", run("job", "logs", job).stdout)))
             """#
         let file = directory.path + "/detach.py"
-        try Data(program.utf8).write(to: URL(fileURLWithPath: file))
+        try Data((Self.reading + program).utf8).write(to: URL(fileURLWithPath: file))
         let run = try runProgram(
-            ["timeout", "80", "python3", file, try Programs.path("trireme"), directory.path],
+            ["timeout", "150", "python3", file, try Programs.path("trireme"), directory.path],
             environment: ["XDG_STATE_HOME": directory.path], limitSeconds: 180)
         #expect(
             run.lines == ["stopped True", "status 0", "listed True", "ended 5", "<on 0> <on 1>"],
