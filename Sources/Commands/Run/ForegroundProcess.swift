@@ -41,9 +41,11 @@ struct ForegroundProcess {
         _ = linux_sigprocmask(SIG_BLOCK, 1 << UInt64(SIGTSTP - 1), nil)
         guard let signals = try? ForwardedSignals() else { return .shell(status: ExitCode.ownFailure) }
         let session = getsid(0)
-        guard let status = signals.wait(for: child, unless: { getsid(child) != session }) else {
-            return .shell(status: 0)
+        let isDetached = {
+            if hasStopped(child) { kill(own.pid, SIGSTOP) }
+            return getsid(child) != session
         }
+        guard let status = signals.wait(for: child, unless: isDetached) else { return .shell(status: 0) }
         return .shell(
             status: linux_status_exited(status) != 0
                 ? linux_status_exit_code(status) : ExitCode.signal(linux_status_signal(status)))
@@ -53,10 +55,14 @@ struct ForegroundProcess {
         Surroundings.current.file("/proc/\(pid)/comm").map { String($0.prefix { $0 != "\n" }) }
     }
 
-    /// What Ctrl-Z does to other programs: both stop, `fg` continues both.
-    func stop() {
-        kill(pid, SIGSTOP)
-        kill(getpid(), SIGSTOP)
+    /// What Ctrl-Z does to other programs. The process the shell waits for sees it and stops after us, so that
+    /// whoever continues the group continues both.
+    func stop() { kill(getpid(), SIGSTOP) }
+
+    private static func hasStopped(_ child: pid_t) -> Bool {
+        var information = siginfo_t()
+        return waitid(P_PID, id_t(child), &information, WSTOPPED | WNOHANG) == 0
+            && information._sifields._sigchld.si_pid == child
     }
 
     /// In the leader: from now on it belongs to no terminal, and nobody waits for it.
