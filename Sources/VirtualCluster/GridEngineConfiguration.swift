@@ -19,6 +19,8 @@ package struct GridEngineConfiguration: Equatable, Sendable {
     private static let spool = "/var/spool/gridengine"
     private static let master = spool + "/qmaster"
     package static let queue = "all.q"
+    /// The name of the one parallel environment: `-pe mpi SLOTS`.
+    package static let parallelEnvironment = "mpi"
 
     /// Those of a user, each a wrapper that finds the cell.
     static let commands = ["/usr/bin/qconf", "/usr/bin/qrsh", "/usr/bin/qstat", "/usr/bin/qsub"]
@@ -67,7 +69,7 @@ package struct GridEngineConfiguration: Equatable, Sendable {
             (Self.common + "/configuration", Self.configuration),
             (Self.common + "/sched_configuration", Self.scheduler),
             (Self.master + "/managers", user + "\n"), (Self.master + "/operators", user + "\n"),
-            (Self.master + "/pe/mpi", Self.parallelEnvironment),
+            (Self.master + "/pe/\(Self.parallelEnvironment)", Self.parallelEnvironmentText),
             (Self.master + "/hostgroups/@allhosts", "group_name @allhosts\nhostlist \(nodes.joined(separator: " "))\n"),
             (Self.master + "/cqueues/\(Self.queue)", queueText),
         ]
@@ -201,8 +203,8 @@ package struct GridEngineConfiguration: Equatable, Sendable {
         """
 
     /// `control_slaves` lets a job start tasks on its other nodes: `qrsh -inherit`.
-    private static let parallelEnvironment = """
-        pe_name            mpi
+    private static let parallelEnvironmentText = """
+        pe_name            \(parallelEnvironment)
         slots              999999
         user_lists         NONE
         xuser_lists        NONE
@@ -239,7 +241,8 @@ package struct GridEngineConfiguration: Equatable, Sendable {
         let plain = [
             "qname \(Self.queue)", "hostlist @allhosts", "seq_no 0", "load_thresholds NONE", "suspend_thresholds NONE",
             "nsuspend 1", "suspend_interval 00:05:00", "priority 0", "min_cpu_interval 00:05:00",
-            "processors UNDEFINED", "qtype BATCH INTERACTIVE", "ckpt_list NONE", "pe_list mpi", "rerun FALSE",
+            "processors UNDEFINED", "qtype BATCH INTERACTIVE", "ckpt_list NONE", "pe_list \(Self.parallelEnvironment)",
+            "rerun FALSE",
             "slots \(slotsPerNode)", "tmpdir /tmp", "shell /bin/bash",
         ]
         let none = [

@@ -82,7 +82,7 @@ final class ClusterFixture: Sendable {
     }
 
     /// Waits until `condition` holds, at most `seconds`.
-    static func eventually(within seconds: Double = 20, _ condition: () throws -> Bool) rethrows -> Bool {
+    static func eventually(within seconds: Double = 10, _ condition: () throws -> Bool) rethrows -> Bool {
         let end = Date().addingTimeInterval(seconds)
         while Date() < end {
             if try condition() { return true }

@@ -99,7 +99,7 @@ import Testing
         let run = try onFirst(
             """
             count() { ssh n2 'cat /proc/[0-9]*/cmdline 2>/dev/null | tr "\\0" "\\n" | grep -c "^471[67]$"'; }
-            become() { for i in $(seq 600); do [ "$(count)" = $1 ] && break; sleep 0.1; done; count; }
+            become() { for i in $(seq 100); do [ "$(count)" = $1 ] && break; sleep 0.1; done; count; }
             ssh n2 'sleep 4716' & one=$!
             ssh n2 'sleep 4717 | cat' & two=$!
             become 2; kill -9 $one; kill $two; become 0

@@ -38,7 +38,7 @@ import Testing
             """
             states() { for p in $(pgrep -xf "sleep 31415$$"); do awk '{ printf $3 }' /proc/$p/stat; done; echo; }
             # The leader answers when it has told the nodes, not when they have done it.
-            become() { for i in $(seq 600); do [ "$(states)" = "$1" ] && break; sleep 0.1; done; states; }
+            become() { for i in $(seq 100); do [ "$(states)" = "$1" ] && break; sleep 0.1; done; states; }
             begin "echo hello \\$RANK; exec sleep 31415$$"
             trireme job logs -l $id | sort
             trireme ps --ranks | awk 'NR > 1 { print $2, $4 }'

@@ -180,7 +180,7 @@ import Testing
             "$0" run \(options) -m 32m box probe sleep 600 >out & launcher=$!
             for i in $(seq 300); do grep -q asleep out && break; sleep 0.1; done
             kill -9 $launcher; wait $launcher 2>/dev/null
-            for i in $(seq 300); do
+            for i in $(seq 100); do
                 left=$(find "$1" -maxdepth 1 -name 'trireme-*'); [ -z "$left" ] && break; sleep 0.1
             done
             grep asleep out; echo "left:$left"

@@ -47,7 +47,7 @@ import Testing
                 sleep 0.00$((RANDOM % 10)); kill -9 $p 2>/dev/null; wait $p 2>/dev/null
             done
             # The kernel and the keepers have a second; a busy machine a few more.
-            for i in $(seq 300); do [ -z "$(pgrep -f "probe sleep 3000 $mark")" ] && break; sleep 0.1; done
+            for i in $(seq 100); do [ -z "$(pgrep -f "probe sleep 3000 $mark")" ] && break; sleep 0.1; done
             pgrep -af "probe sleep 3000 $mark"
             echo $(( $(wc -l </proc/self/mountinfo) - m ))
             """, options, ["sleep", "3000"])

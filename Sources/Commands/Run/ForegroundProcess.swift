@@ -72,7 +72,7 @@ struct ForegroundProcess {
         let null = open("/dev/null", O_RDWR | O_CLOEXEC)
         for descriptor in Int32(0)...2 where isatty(descriptor) == 1 { dup2(null, descriptor) }
         if null > 2 { close(null) }
-        // Its only signal that nobody else is told of: it looks at our session then.
+        // Any signal makes it look at our session; this is the one it passes on to nobody.
         kill(pid, SIGCHLD)
     }
 }

@@ -36,7 +36,8 @@ extension RunRequest {
         case .slurm: return SlurmCommands.allocation(for: resources, command: command)
         case .gridengine:
             return GridEngineCommands.allocation(
-                for: resources, slotsPerNode: cluster.cpusPerNode, environment: "mpi", command: command)
+                for: resources, slotsPerNode: cluster.cpusPerNode,
+                environment: GridEngineConfiguration.parallelEnvironment, command: command)
         case .htcondor:
             throw Diagnostic(
                 DiagnosticCode("no-allocation"), "cluster '\(cluster.name)'",
