@@ -4,17 +4,25 @@ import LinuxSystem
 
 /// What several threads importing the layers of one image know of each other.
 ///
-/// Layers are taken lowest first, and one waits only for those below it, so the waiting never ends in a circle.
+/// The largest is taken first: begun last, it would end alone, with nothing beside it to keep the other
+/// processors busy. One waits only for those below it, so the waiting never ends in a circle; who waits takes
+/// those of them that nobody has begun himself, or they might never be.
 final class LayerBoard: @unchecked Sendable {
     // Everything below is guarded by `mutex`.
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let changed: UnsafeMutablePointer<pthread_cond_t>
     private var results: [Result<ImportedLayer, LayerFault>?]
     private var bytesRead: [Int64]
-    private var next = 0
+    /// All layers, largest first.
+    private let order: [Int]
+    private var isTaken: [Bool]
     private var firstFailure: Int?
 
-    init(layers: Int) {
+    /// - Parameter sizes: of the layers' blobs in bytes, lowest first.
+    init(sizes: [Int64]) {
+        let layers = sizes.count
+        order = sizes.indices.sorted { (sizes[$1], $0) < (sizes[$0], $1) }
+        isTaken = Array(repeating: false, count: layers)
         mutex = .allocate(capacity: 1)
         changed = .allocate(capacity: 1)
         pthread_mutex_init(mutex, nil)
@@ -39,9 +47,18 @@ final class LayerBoard: @unchecked Sendable {
     /// The next layer nobody has taken; nil when there is none or one has failed.
     func take() -> Int? {
         locked {
-            guard next < results.count, firstFailure == nil else { return nil }
-            next += 1
-            return next - 1
+            guard firstFailure == nil, let layer = order.first(where: { !isTaken[$0] }) else { return nil }
+            isTaken[layer] = true
+            return layer
+        }
+    }
+
+    /// The lowest layer below `index` nobody has taken; nil when there is none or one has failed.
+    private func take(below index: Int) -> Int? {
+        locked {
+            guard firstFailure == nil, let layer = isTaken[..<index].firstIndex(of: false) else { return nil }
+            isTaken[layer] = true
+            return layer
         }
     }
 
@@ -58,10 +75,12 @@ final class LayerBoard: @unchecked Sendable {
 
     func note(_ bytes: Int, of index: Int) { locked { bytesRead[index] += Int64(bytes) } }
 
-    /// Returns when all layers below `index` are unpacked.
+    /// Returns when all layers below `index` are unpacked, after `bringIn` of those nobody had begun. The lowest
+    /// come first: one that waits in turn finds all below it begun, so this goes no deeper than two.
     ///
     /// - Throws: when one of them failed and never will be.
-    func waitForLayers(below index: Int) throws(ArchiveFault) {
+    func waitForLayers(below index: Int, _ bringIn: (Int) -> Void) throws(ArchiveFault) {
+        while let layer = take(below: index) { bringIn(layer) }
         let isReady = locked { () -> Bool in
             while firstFailure == nil, results[..<index].contains(where: { $0 == nil }) {
                 pthread_cond_wait(changed, mutex)
@@ -87,7 +106,7 @@ final class LayerBoard: @unchecked Sendable {
     }
 
     private var isDone: Bool {
-        firstFailure != nil ? results[..<next].allSatisfy { $0 != nil } : results.allSatisfy { $0 != nil }
+        zip(results, isTaken).allSatisfy { result, isTaken in result != nil || firstFailure != nil && !isTaken }
     }
 
     /// What became of the layers, in order; the fault is that of the layer that failed first.

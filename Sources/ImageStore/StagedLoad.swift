@@ -104,47 +104,21 @@ final class StagedLoad {
         return (jobs, places)
     }
 
-    private enum Limit {
-        /// Layers read side by side. Each takes 4 MiB of buffers and its decompressor's window.
-        static let workers = 4
-    }
-
     private func run(
         _ jobs: [Job], _ request: ImageStore.LoadRequest, _ progress: (LoadEvent) -> Void
     ) throws(Diagnostic) -> [ImportedLayer] {
         guard !jobs.isEmpty else { return [] }
-        let board = LayerBoard(layers: jobs.count)
-        let budget = ExtractionBudget(request.limits)
-        let imports = jobs.enumerated().map { number, job in
-            LayerImport(
-                layer: image.layers[job.index], blobPath: blobPath(job, number),
-                directory: stagedLayer(image.layers[job.index].diffID),
-                lower: { () throws(ArchiveFault) in
-                    try board.waitForLayers(below: number)
-                    return job.lower
-                }, budget: budget,
-                progress: { bytes in
-                    board.note(bytes, of: number)
-                    return !board.isFailed
-                })
-        }
-        var workers: [WorkerBox] = []
-        do throws(ArchiveFault) {
-            for _ in 0..<min(Limit.workers, jobs.count) {
-                workers.append(
-                    WorkerBox(
-                        try Worker {
-                            while let number = board.take() {
-                                do throws(LayerFault) {
-                                    board.finish(number, .success(try imports[number].run()))
-                                } catch { board.finish(number, .failure(error)) }
-                            }
-                        }))
-            }
-        } catch {
-            // Fewer do the same work; none is a failure.
-            guard !workers.isEmpty else { throw store.refused(error, request.subject) }
-        }
+        let board = LayerBoard(sizes: jobs.map { image.layers[$0.index].length })
+        let crew = LayerCrew(
+            board: board, budget: ExtractionBudget(request.limits),
+            layers: jobs.enumerated().map { number, job in
+                let layer = image.layers[job.index]
+                return LayerCrew.Job(
+                    layer: layer, blobPath: blobPath(job, number), directory: stagedLayer(layer.diffID),
+                    lower: job.lower)
+            })
+        let workers: [LayerCrew.Member]
+        do throws(ArchiveFault) { workers = try crew.start() } catch { throw store.refused(error, request.subject) }
         while true {
             let state = board.wait(milliseconds: 250)
             progress(
@@ -154,7 +128,7 @@ final class StagedLoad {
                     }))
             if state.isDone { break }
         }
-        workers.removeAll()
+        workers.forEach { $0.join() }
         return try collect(jobs, board, request)
     }
 
@@ -163,12 +137,6 @@ final class StagedLoad {
         let layer = image.layers[job.index]
         if layer.keepsPartial, let digest = layer.blobDigest { return Staging.arriving(digest, in: directory) }
         return "\(directory)/blob-\(number)"
-    }
-
-    /// Waits for its thread when it goes.
-    private final class WorkerBox {
-        private let worker: Worker
-        init(_ worker: consuming Worker) { self.worker = worker }
     }
 
     private func collect(

@@ -48,7 +48,8 @@ final class JobFixture: Sendable {
     /// What is left of jobs on the nodes and the controller: agents, launchers, ranks, job steps.
     func leftovers(_ nodes: [String] = ["ctl", "n1", "n2", "n3"]) throws -> [String] {
         let words = [
-            "trireme-agent", "/.trireme/agent", "mpirun", "mpiexec", "hydra_pmi_proxy", "orted", "mpi-hello", "srun",
+            "trireme-agent", "/.trireme/agent", "mpirun", "mpiexec", "hydra_pmi_proxy", "orted", "prterun", "prted",
+            "mpi-hello", "srun",
         ]
         return try clusters.processes(named: words, in: Self.name, on: nodes)
     }

@@ -99,6 +99,26 @@ import Testing
         #expect(refused.status == 125 && refused.errorText.contains("too-few-slots"), "\(refused.errorText)")
     }
 
+    /// What users compile lies in their directory, not in the image, and a shell does not tell what it will start.
+    @Test func programsOutsideTheImageAreOneJob() throws {
+        let run = try fixture.script(
+            """
+            mkdir ~/own.$$ && cd ~/own.$$ || exit 1
+            trireme run \(JobFixture.openMPI) cat /usr/local/bin/mpi-hello >hello && chmod 755 hello
+            cat >job <<'END'
+            for how in ./hello "sh -c ./hello"; do trireme run -n 4 -N 2 --launcher direct \(JobFixture.openMPI) $how; done
+            ask() { "$@" trireme run -n 2 -N 2 --launcher mpirun \(JobFixture.openMPI) sh -c 'echo "[$HWLOC_PLUGINS_BLACKLIST]"'; }
+            ask
+            ask env HWLOC_PLUGINS_BLACKLIST=mine
+            END
+            salloc -Q -N 2 -n 4 sh job
+            rm -r ~/own.$$
+            """)
+        #expect(run.lines.filter { $0.contains(" of 4 ") && $0.contains("sum 6") }.count == 8, "\(run.outputText)")
+        // What mpirun's daemons do without is not the ranks'.
+        #expect(run.lines.suffix(4) == ["[]", "[]", "[mine]", "[mine]"], "\(run.outputText)\(run.errorText)")
+    }
+
     @Test func theChoiceOfLauncherIsExplained() throws {
         let run = try fixture.run(["-n", "4", "-N", "2", "--explain", "launch", JobFixture.openMPI, "mpi-hello"])
         #expect(run.status == 0, "\(run.errorText)")

@@ -61,7 +61,8 @@ struct MPIDetectionTests {
         #expect(found[1].launcher == "/usr/bin/mpiexec.hydra")
         #expect(found[1].daemon == "/usr/bin/hydra_pmi_proxy")
         func flavour(_ command: String) -> MPIFlavour? {
-            MPIDetection.detect(installations: found, in: tree, command: command, path: ["/", "/usr/bin"])?.flavour
+            MPIDetection.detect(
+                installations: found, in: ContainerFiles(tree), command: command, path: ["/", "/usr/bin"])?.flavour
         }
         #expect(flavour("/with-openmpi") == .openMPI(major: 4))
         #expect(flavour("with-mpich") == .mpich)
@@ -76,10 +77,37 @@ struct MPIDetectionTests {
         let tree = try files.merged()
         let found = MPIDetection.installations(in: tree)
         #expect(found.map(\.family) == [.mpich])
-        #expect(MPIDetection.detect(installations: found, in: tree, command: "/script", path: [])?.flavour == .mpich)
+        let script = MPIDetection.detect(
+            installations: found, in: ContainerFiles(tree), command: "/script", path: [])
+        #expect(script?.flavour == .mpich)
         let empty = try Tree()
         #expect(MPIDetection.installations(in: try empty.merged()).isEmpty)
         withExtendedLifetime(empty) {}
+    }
+
+    /// What a user compiled lies in a directory of the host's that the container shows.
+    @Test func programsOfTheHostTell() throws {
+        let files = try image(openMPI: true, mpich: true)
+        let host = try image(openMPI: false, mpich: true)
+        defer { withExtendedLifetime((files, host)) {} }
+        try FileManager.default.removeItem(atPath: files.root + "/with-mpich")
+        let tree = try files.merged()
+        let found = MPIDetection.installations(in: tree)
+        let shown = ContainerFiles(
+            tree,
+            covers: [
+                .init(destination: "/project", source: host.root), .init(destination: "/project/hidden", source: nil),
+                .init(destination: "/one", source: host.root + "/with-mpich"),
+            ], directory: "/project/sub")
+        func flavour(_ command: String) -> MPIFlavour? {
+            MPIDetection.detect(installations: found, in: shown, command: command, path: ["/usr/bin"])?.flavour
+        }
+        #expect(flavour("/project/with-mpich") == .mpich && flavour("/one") == .mpich)
+        #expect(flavour("../with-mpich") == .mpich && flavour("./..//with-openmpi") == .openMPI(major: 4))
+        #expect(flavour("/with-openmpi") == .openMPI(major: 4), "the image's own")
+        for other in ["with-mpich", "/with-mpich", "/project/hidden/with-mpich", "/projectwith-mpich", "/project"] {
+            #expect(flavour(other) == nil, "\(other)")
+        }
     }
 
     @Test func damagedProgramsAreNoPrograms() throws {

@@ -275,6 +275,53 @@ func fault(_ archive: [UInt8], over lower: [Unpacked] = [], limits: ExtractionLi
         #expect(String(decoding: mode.prefix(4), as: UTF8.self) == "4755")
     }
 
+    /// Directories no entry speaks of are like the ones below, looked at last; what an entry says later counts more,
+    /// and of two entries the second.
+    @Test func directoriesThatAreOnlyImplied() throws {
+        let below = try Unpacked(
+            tar {
+                $0.add("like", type: "5", mode: 0o1770, mtime: 1000)
+                $0.add("said", type: "5", mode: 0o1770, mtime: 1000)
+            })
+        var hasAsked = 0
+        let scratch = try TemporaryDirectory()
+        let root = try OwnedDescriptor.open(scratch.path, O_RDONLY | O_DIRECTORY)
+        let lower = try OwnedDescriptor.open(below.root, O_RDONLY | O_DIRECTORY)
+        func unpack(_ archive: [UInt8]) throws {
+            let extractor = LayerExtractor(into: root.raw) {
+                hasAsked += 1
+                return [lower.raw]
+            }
+            try extractor.extract(TarReader(BufferedChunks(MemoryStream(archive))))
+        }
+        func directory(_ name: String) -> [Int] {
+            var status = stat()
+            guard lstat(scratch.path + "/" + name, &status) == 0, status.isDirectory else { return [] }
+            return [Int(status.st_mode & 0o7777), status.st_mtim.tv_sec]
+        }
+        try unpack(
+            tar {
+                $0.file("said/file", "x")
+                $0.file("said/deep/file", "x")
+                $0.add("said", type: "5", mode: 0o750, mtime: 2000)
+                $0.add("said/deep", type: "5", mode: 0o711, mtime: 2001)
+                $0.add("twice", type: "5", mode: 0o755, mtime: 1)
+                $0.add("twice", type: "5", mode: 0o700, mtime: 2002)
+            })
+        #expect(hasAsked == 0, "entries speak of all")
+        #expect(directory("said") == [0o750, 2000] && directory("said/deep") == [0o711, 2001])
+        #expect(directory("twice") == [0o700, 2002])
+        try unpack(
+            tar {
+                $0.file("like/file", "x")
+                $0.file("new/gone/file", "x")
+                $0.add("new/gone", type: "2", link: "elsewhere")
+            })
+        #expect(hasAsked == 1)
+        #expect(directory("like") == [0o1770, 1000] && directory("new") == [0o755, 0])
+        #expect(directory("new/gone") == [])
+    }
+
     @Test func namesAreBytes() throws {
         let long = "d/" + String(repeating: "n", count: 250)
         let odd: [UInt8] = [0xFF, 0xFE, 10, 0x41]

@@ -18,6 +18,16 @@ private func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8
     func simpleCommandsReplaceTheShell(_ words: [String], _ line: String) {
         #expect(text(RemoteShell.commandLine(words.map(bytes))) == line)
     }
+
+    @Test func launchersDaemonsHaveWhatRanksHaveNot() {
+        let ours = LauncherEnvironment.withoutDisplays
+        #expect(
+            text(LauncherEnvironment.daemon(bytes("( orted )"), own: [bytes("A=1"), ours]))
+                == "export \(text(ours)); ( orted )")
+        let users = bytes("HWLOC_PLUGINS_BLACKLIST=mine")
+        #expect(LauncherEnvironment.daemon(bytes("exec orted"), own: [users]) == bytes("exec orted"))
+        #expect(LauncherEnvironment.rank([bytes("A=1"), ours, users]) == [bytes("A=1"), users])
+    }
 }
 
 @Suite struct RankPlaceTests {
@@ -59,6 +69,7 @@ private func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8
         #expect(voice.add(bytes("[n1:1] plm:rsh: War")).isEmpty)
         #expect(text(voice.add(bytes("ning: setpgid(2,2) failed in parent\nreal trouble\nhalf"))) == "real trouble\n")
         #expect(text(voice.finish()) == "half" && voice.finish().isEmpty)
+        #expect(text(voice.add(bytes("[n1:2] plm:ssh: Warning: setpgid(3,3) failed\nx\n"))) == "x\n", "Open MPI 5")
         #expect(text(voice.add(bytes("plm:rsh: Warning: setpgid( said by a rank\n"))) != "")
     }
 }

@@ -38,17 +38,19 @@ struct LaunchSurvey {
         idleNodes = job.map.nodes.count - job.map.busyNodes
         network = job.network
         isSlurm = allocation.system == "slurm"
+        let files: ContainerFiles
         slurmKinds = {
             // It prints to standard error until Slurm 23, so a shell joins the two.
             let text = Surroundings.current.output(["sh", "-c", "srun --mpi=list 2>&1"])
             return text.map { Set($0.split { !$0.isLetter && !$0.isNumber && $0 != "_" }.map(String.init)) }
         }
         do throws(SyscallError) {
-            linked = try Self.linked(job, container)
+            files = try container.files()
+            linked = try Self.linked(job, container, files)
             // Several MPIs and a command that does not tell: what the image itself calls mpirun.
             if let linked {
                 detected = linked
-            } else if let found = try MPIDetection.detect(image: container.image, command: command) {
+            } else if let found = try MPIDetection.detect(image: container.image, command: command, files: files) {
                 detected = found
             } else {
                 detected = try MPIDetection.detect(image: container.image, command: "mpirun")
@@ -62,7 +64,7 @@ struct LaunchSurvey {
         } catch {
             throw Diagnostic(DiagnosticCode("store-unusable"), container.image.name, reasons: [error.sentence])
         }
-        if let other = otherLibrary(job, container) {
+        if let other = otherLibrary(job, container, files) {
             throw Diagnostic(
                 DiagnosticCode("mpi-mismatch"), ":",
                 reasons: [
@@ -72,21 +74,25 @@ struct LaunchSurvey {
     }
 
     /// Of the first part that is linked with one; the others may be scripts.
-    private static func linked(_ job: JobSpecification, _ container: JobContainer) throws(SyscallError) -> DetectedMPI?
-    {
+    private static func linked(
+        _ job: JobSpecification, _ container: JobContainer, _ files: ContainerFiles
+    ) throws(SyscallError) -> DetectedMPI? {
         for part in job.parts {
             let command = String(decoding: part.command.first ?? [], as: UTF8.self)
-            if let linked = try MPIDetection.linked(image: container.image, command: command) { return linked }
+            if let linked = try MPIDetection.linked(image: container.image, command: command, files: files) {
+                return linked
+            }
         }
         return nil
     }
 
     /// A part's MPI library that is not the first one's.
-    private func otherLibrary(_ job: JobSpecification, _ container: JobContainer) -> String? {
+    private func otherLibrary(_ job: JobSpecification, _ container: JobContainer, _ files: ContainerFiles) -> String? {
         guard job.parts.count > 1, let linked else { return nil }
         for part in job.parts {
             let command = String(decoding: part.command.first ?? [], as: UTF8.self)
-            let library = try? MPIDetection.linked(image: container.image, command: command)?.installation.library
+            let library = try? MPIDetection.linked(image: container.image, command: command, files: files)?
+                .installation.library
             if let library, library != linked.installation.library { return library }
         }
         return nil
@@ -234,6 +240,6 @@ struct LaunchSurvey {
     private var directWireUp: String {
         guard let detected else { return "" }
         if case .mpich = detected.flavour { return " and serve them PMI-1 and PMI-2" }
-        return linked == nil ? " without PMIx: the command is not linked with MPI" : " and serve them PMIx"
+        return pmixLibrary == nil ? " without PMIx: the command is not linked with MPI" : " and serve them PMIx"
     }
 }

@@ -45,17 +45,19 @@ struct MPILaunch {
         case .mpirun:
             let launcher = survey.detected?.installation.launcher ?? ""
             if case .mpich = survey.detected?.flavour { return mpich(launcher) }
-            return openMPI(launcher)
+            return openMPI(launcher, survey.detected?.flavour)
         }
     }
 
     /// The agents start the ranks. MPICH and its kin find each other by the PMI the agents serve; OpenMPI
-    /// speaks PMIx alone, and without it would start every rank as a job of its own, without a word.
+    /// speaks PMIx alone, and without it would start every rank as a job of its own, without a word. Scripts
+    /// may use the image's MPI, too, and do not show it.
     private func direct(_ survey: LaunchSurvey) -> RankStart {
-        guard case .openMPI = survey.linked?.flavour, let library = survey.pmixLibrary, job.map.size > 1 else {
-            return .direct(.pmi, isMPI: survey.linked != nil)
+        let isMPI = survey.linked != nil
+        guard case .openMPI = survey.detected?.flavour, let library = survey.pmixLibrary, job.map.size > 1 else {
+            return .direct(.pmi, isMPI: isMPI)
         }
-        return .direct(.pmix(library: library), isMPI: true)
+        return .direct(.pmix(library: library), isMPI: isMPI)
     }
 
     private var hosts: String { job.map.nodes.map { "\($0.name):\($0.tasks)" }.joined(separator: ",") }
@@ -75,26 +77,45 @@ struct MPILaunch {
         return Array(lines.joined(separator: [Array(":".utf8)]))
     }
 
-    private func openMPI(_ launcher: String) -> RankStart {
+    /// The run-time layer of Open MPI until 4, ORTE, and PRRTE of 5 have the same settings under other names.
+    private func openMPI(_ launcher: String, _ flavour: MPIFlavour?) -> RankStart {
         // Called by its path, mpirun wraps its remote daemons in a shell that reads ./.profile.
         let noPrefix = isInPath(launcher) ? ["--noprefix"] : []
         let words = [launcher] + noPrefix
-        var settings = [
-            // The image has no srun, and its slurm components would look for one.
-            "OMPI_MCA_plm=rsh", "OMPI_MCA_ras=^slurm,gridengine,tm", "OMPI_MCA_plm_rsh_agent=\(Self.agent)",
-            // Bound by core, ranks of virtual nodes all land on processor 0, and one node's map is used for all.
-            "OMPI_MCA_hwloc_base_binding_policy=none",
-            // Ranks' grace is ours to give; the default cuts it to one second.
-            "OMPI_MCA_odls_base_sigkill_timeout=\(job.graceMilliseconds / 1000 + 1)",
-            // Session files in the container's private memory: nothing is left in /tmp by a kill.
-            "OMPI_MCA_orte_tmpdir_base=/.trireme",
-        ]
+        let killSeconds = job.graceMilliseconds / 1000 + 1
+        var settings =
+            if case .openMPI(let major) = flavour, major >= 5 {
+                [
+                    "PRTE_MCA_plm=ssh", "PRTE_MCA_ras=^slurm,gridengine,pbs,lsf,flux",
+                    "PRTE_MCA_plm_ssh_agent=\(Self.agent)", "PRTE_MCA_hwloc_default_binding_policy=none",
+                    "PRTE_MCA_odls_base_sigkill_timeout=\(killSeconds)", "PRTE_MCA_prte_tmpdir_base=/.trireme",
+                ]
+            } else {
+                [
+                    // The image has no srun, and its slurm components would look for one.
+                    "OMPI_MCA_plm=rsh", "OMPI_MCA_ras=^slurm,gridengine,tm", "OMPI_MCA_plm_rsh_agent=\(Self.agent)",
+                    // Bound by core, ranks of virtual nodes all land on processor 0, and one node's map is used
+                    // for all.
+                    "OMPI_MCA_hwloc_base_binding_policy=none",
+                    // Ranks' grace is ours to give; the default cuts it to one second.
+                    "OMPI_MCA_odls_base_sigkill_timeout=\(killSeconds)",
+                    // Session files in the container's private memory: nothing is left in /tmp by a kill.
+                    "OMPI_MCA_orte_tmpdir_base=/.trireme",
+                ]
+            }
         if geteuid() == 0 || container.plan.options.contains(.imageUser) {
             settings += ["OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"]
+            settings += ["PRTE_ALLOW_RUN_AS_ROOT=1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1"]
+        }
+        var environment = settings.map { Array($0.utf8) }
+        let variable = String(decoding: EnvironmentBlock.name(LauncherEnvironment.withoutDisplays), as: UTF8.self)
+        let own = container.plan.environment + container.overrides
+        if getenv(variable) == nil, EnvironmentBlock.value(variable, in: own) == nil {
+            environment.append(LauncherEnvironment.withoutDisplays)
         }
         return .launcher(
             arguments: words.map { Array($0.utf8) } + ranks(before: ["--host", hosts], "-np"),
-            environment: settings.map { Array($0.utf8) })
+            environment: environment)
     }
 
     private func isInPath(_ program: String) -> Bool {

@@ -1,5 +1,6 @@
 import CoordinationStore
 import CLinux
+import ContainerLaunch
 import ContainerRuntime
 import Diagnostics
 import Glibc
@@ -327,6 +328,23 @@ struct JobContainer {
     var store: String
     /// `-e` of the command line.
     var overrides: [[UInt8]] { plan.overrides }
+
+    /// What its processes will see, as far as it lies in the image or is bound from this host.
+    func files() throws(SyscallError) -> ContainerFiles {
+        // What is wrong with a mount is said by the launch.
+        let mounts = (try? plan.encoded())?.withUnsafeBytes { try? shownMounts(plan: $0, store: store).mounts } ?? []
+        func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
+        let directory = getcwd(nil, 0)
+        defer { free(directory) }
+        return ContainerFiles(
+            try image.tree(),
+            covers: mounts.map { mount in
+                ContainerFiles.Cover(
+                    destination: text(mount.destination), source: mount.kind == .bind ? text(mount.source) : nil)
+            },
+            directory: plan.workingDirectory.isEmpty
+                ? directory.map { String(cString: $0) } ?? "/" : text(plan.workingDirectory))
+    }
 }
 
 /// This process's arguments as bytes: an application's arguments need not be UTF-8.

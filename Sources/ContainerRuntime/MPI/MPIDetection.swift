@@ -123,46 +123,48 @@ package enum MPIDetection {
         static let libraries = 200
     }
 
-    /// The MPI that `command` of `image` uses: by what the program and its libraries are linked with,
-    /// else the image's only MPI. Nil when the image has none, or several and the command does not tell.
+    /// The MPI that `command` uses: by what the program and its libraries are linked with, else the image's
+    /// only MPI. Nil when the image has none, or several and the command does not tell.
     ///
-    /// - Parameter command: a path in the image, or a name looked up in the image's PATH.
-    package static func detect(image: StoredImage, command: String) throws(SyscallError) -> DetectedMPI? {
-        let tree = try image.tree()
-        let path = searchPath(image)
-        return detect(installations: image.record.mpi, in: tree, command: command, path: path)
-    }
-
-    package static func flavour(ofImage image: StoredImage, command: String) throws(SyscallError) -> MPIFlavour? {
-        try detect(image: image, command: command)?.flavour
+    /// - Parameters:
+    ///   - command: a path in the container, or a name looked up in the image's PATH.
+    ///   - files: what the container shows; nil: what the image has.
+    package static func detect(
+        image: StoredImage, command: String, files: ContainerFiles? = nil
+    ) throws(SyscallError) -> DetectedMPI? {
+        let files = if let files { files } else { ContainerFiles(try image.tree()) }
+        return detect(installations: image.record.mpi, in: files, command: command, path: searchPath(image))
     }
 
     package static func detect(
-        installations: [MPIInstallation], in tree: MergedTree, command: String, path: [String]
+        installations: [MPIInstallation], in files: ContainerFiles, command: String, path: [String]
     ) -> DetectedMPI? {
         guard !installations.isEmpty else { return nil }
-        let candidates = command.contains("/") ? [command] : path.map { "\($0)/\(command)" }
-        if let program = candidates.first(where: { tree.find($0)?.isFile == true }) {
+        if let program = program(command, files, path) {
             // The launchers themselves link with neither; their own names tell.
-            let real = "/" + (tree.find(program)?.path ?? "")
+            let real = files.inImage(program)
             if let match = installations.first(where: { installation in
                 [installation.launcher, installation.daemon].contains {
-                    $0.flatMap { tree.find($0)?.path }.map { "/" + $0 } == real
+                    $0.flatMap(files.inImage) == real && real != nil
                 }
             }) {
                 return detected(match)
             }
-            if let match = linked(program, installations, tree) { return detected(match) }
+            if let match = linked(program, installations, files) { return detected(match) }
         }
         return installations.count == 1 ? detected(installations[0]) : nil
     }
 
     /// The MPI that `command` itself is linked with; nil when it is with none, whatever the image has.
-    package static func linked(image: StoredImage, command: String) throws(SyscallError) -> DetectedMPI? {
-        let tree = try image.tree()
-        let candidates = command.contains("/") ? [command] : searchPath(image).map { "\($0)/\(command)" }
-        guard let program = candidates.first(where: { tree.find($0)?.isFile == true }) else { return nil }
-        return linked(program, image.record.mpi, tree).map(detected)
+    package static func linked(
+        image: StoredImage, command: String, files: ContainerFiles
+    ) throws(SyscallError) -> DetectedMPI? {
+        guard let program = program(command, files, searchPath(image)) else { return nil }
+        return linked(program, image.record.mpi, files).map(detected)
+    }
+
+    private static func program(_ command: String, _ files: ContainerFiles, _ path: [String]) -> String? {
+        (command.contains("/") ? [command] : path.map { "\($0)/\(command)" }).first { files.isFile($0) }
     }
 
     private static func detected(_ installation: MPIInstallation) -> DetectedMPI {
@@ -180,13 +182,13 @@ package enum MPIDetection {
 
     /// Breadth first through the program's libraries, since many programs reach MPI through one of their own.
     private static func linked(
-        _ program: String, _ installations: [MPIInstallation], _ tree: MergedTree
+        _ program: String, _ installations: [MPIInstallation], _ files: ContainerFiles
     ) -> MPIInstallation? {
         var pending = [program]
         var seen: Set<String> = []
         while !pending.isEmpty, seen.count < Limit.libraries {
             let file = pending.removeFirst()
-            guard seen.insert(file).inserted, let bytes = tree.contents(of: file, limit: Limit.elfBytes),
+            guard seen.insert(file).inserted, let bytes = files.contents(of: file, limit: Limit.elfBytes),
                 let dynamic = DynamicSection(bytes)
             else { continue }
             for name in dynamic.needed {
@@ -203,7 +205,7 @@ package enum MPIDetection {
                 return path
             }
             for name in dynamic.needed where !name.hasPrefix("libc.so") && !name.hasPrefix("ld-linux") {
-                if let place = (own + libraryDirectories).first(where: { tree.find("\($0)/\(name)")?.isFile == true }) {
+                if let place = (own + libraryDirectories).first(where: { files.isFile("\($0)/\(name)") }) {
                     pending.append("\(place)/\(name)")
                 }
             }

@@ -130,6 +130,7 @@ extension LayerExtractor {
         }
         guard made == 0 else { throw ArchiveFault(SyscallError("mkdir"), entry: entry.path) }
         directoryTimes.append((path.full, entry.modified))
+        if !impliedDirectories.isEmpty { impliedDirectories.remove(path.full) }
         guard isOpaque || mode != entry.mode || !entry.attributes.isEmpty else { return }
         let raw = DirectoryTree.withName(path.name) {
             openat(parent, $0, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)

@@ -89,8 +89,10 @@ package final class LayerExtractor {
     /// The parent of the last entry, which is mostly the parent of the next.
     private var parentPath: [UInt8]?
     private var parentDescriptor: Int32 = -1
-    /// Times of directories, set when nothing more is written into them.
+    /// Times of directories, set when nothing more is written into them; of two for one the later counts.
     var directoryTimes: [(path: [UInt8], time: TarEntry.Time)] = []
+    /// Directories that were made for what is in them, and of which no entry has spoken yet.
+    var impliedDirectories: Set<[UInt8]> = []
     var attributesFail = false
 
     enum Attribute {
@@ -127,7 +129,9 @@ package final class LayerExtractor {
             try budget.takeEntry(entry.path)
             try extract(entry, archive)
         }
-        try setDirectoryTimes()
+        forgetParent()
+        try finishImpliedDirectories()
+        setDirectoryTimes()
     }
 
     private func extract(_ entry: TarEntry, _ archive: TarReader) throws(ArchiveFault) {
@@ -192,11 +196,8 @@ package final class LayerExtractor {
             try removed(here.name, above, entry)
             isReplacing = true
         }
-        // No entry speaks of it: it is like the one below, else like what docker makes. Its time must not be
-        // now, or a layer unpacked twice would not be the same.
-        let like = LayerLookup.directory(path, in: try lower()) ?? (0o755, TarEntry.Time())
-        try call("mkdir", entry) { DirectoryTree.withName(here.name) { mkdirat(above, $0, like.mode | 0o700) } }
-        directoryTimes.append((path, like.modified))
+        try call("mkdir", entry) { DirectoryTree.withName(here.name) { mkdirat(above, $0, 0o755) } }
+        impliedDirectories.insert(path)
         let made = DirectoryTree.withName(here.name) {
             openat(above, $0, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
         }
@@ -250,16 +251,37 @@ package final class LayerExtractor {
         try call("setxattr", entry) { linux_fsetxattr(directory, Attribute.opaque, "y", 1, 0) }
     }
 
-    private func setDirectoryTimes() throws(ArchiveFault) {
-        forgetParent()
-        for (path, time) in directoryTimes.reversed() {
-            // A later entry may have replaced it.
-            let descriptor = DirectoryTree.open(path, below: root, flags: DirectoryTree.openFlags | UInt64(O_NOFOLLOW))
-            if descriptor < 0 { continue }
-            var times = time.pair
-            futimens(descriptor, &times)
-            close(descriptor)
+    /// A directory that no entry speaks of is like the one below, else like what docker makes. Its time must
+    /// not be now, or a layer unpacked twice would not be the same. Known at the end only: a later entry may
+    /// speak of it, and the layers below, which are unpacked at the same time, are there by then.
+    private func finishImpliedDirectories() throws(ArchiveFault) {
+        guard !impliedDirectories.isEmpty else { return }
+        let below = try lower()
+        for path in impliedDirectories {
+            let like = LayerLookup.directory(path, in: below) ?? (0o755, TarEntry.Time())
+            withDirectory(path) { descriptor in
+                fchmod(descriptor, like.mode | 0o700)
+                var times = like.modified.pair
+                futimens(descriptor, &times)
+            }
         }
+    }
+
+    private func setDirectoryTimes() {
+        for (path, time) in directoryTimes {
+            withDirectory(path) { descriptor in
+                var times = time.pair
+                futimens(descriptor, &times)
+            }
+        }
+    }
+
+    /// A later entry may have replaced it; then nothing is done.
+    private func withDirectory(_ path: [UInt8], _ body: (Int32) -> Void) {
+        let descriptor = DirectoryTree.open(path, below: root, flags: DirectoryTree.openFlags | UInt64(O_NOFOLLOW))
+        if descriptor < 0 { return }
+        body(descriptor)
+        close(descriptor)
     }
 }
 

@@ -195,9 +195,13 @@ package final class Agent {
         for pipe in process.output { while !leader.isCongested, !process.isHeld, forward(pipe, of: process) {} }
     }
 
+    private func input(of channel: UInt32) -> InputPipe? {
+        if channel == Self.rankInputChannel { return rankInput }
+        return processes[channel]?.input ?? pmix?.pending.first { $0.channel == channel }?.input
+    }
+
     func flushInput(_ channel: UInt32) {
-        guard let pipe = channel == Self.rankInputChannel ? rankInput : processes[channel]?.input else { return }
-        let count = pipe.flush()
+        let count = input(of: channel)?.flush() ?? 0
         if count > 0 { leader.send(.consumed(channel: channel, count: count)) }
     }
 
@@ -229,7 +233,7 @@ package final class Agent {
         case .job(let job): prepare(job)
         case .launch(let channel, let launch): start(channel, launch)
         case .input(let channel, let bytes):
-            (channel == Self.rankInputChannel ? rankInput : processes[channel]?.input)?.add(bytes)
+            input(of: channel)?.add(bytes)
             flushInput(channel)
         case .hangUp(let channel): hangUp(channel)
         case .taken(let channel, let count): processes[channel]?.taken(count)
@@ -308,7 +312,8 @@ package final class Agent {
 
     // MARK: Processes
 
-    func start(_ channel: UInt32, _ launch: Launch) {
+    /// - Parameter input: what came for it before it could be started.
+    func start(_ channel: UInt32, _ launch: Launch, input: InputPipe = InputPipe()) {
         guard ending == nil else {
             leader.send(.refused(channel: channel, errno: Int(ECANCELED), subject: "the job is ending"))
             return
@@ -327,8 +332,8 @@ package final class Agent {
         defer { if managementEnd >= 0 { close(managementEnd) } }
         do throws(SyscallError) {
             let process = try AgentProcess(
-                channel: channel, launch, environment: environment, labels: job?.labelsOutput ?? false,
-                terminal: terminal)
+                channel: channel, launch, environment: environment, input: input,
+                labels: job?.labelsOutput ?? false, terminal: terminal)
             processes[channel] = process
             management?.started(launch.rank, process.pid)
             leader.send(.launched(channel: channel, pid: Int(process.pid)))
@@ -336,6 +341,7 @@ package final class Agent {
                 ranks[launch.rank] = process.pid
                 leader.send(.rankStarted(rank: launch.rank, size: job?.size ?? 1, pid: Int(process.pid)))
             }
+            flushInput(channel)
         } catch {
             let subject = String(decoding: launch.arguments.first ?? [], as: UTF8.self)
             leader.send(.refused(channel: channel, errno: Int(error.errno), subject: subject))

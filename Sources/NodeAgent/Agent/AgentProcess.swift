@@ -23,10 +23,13 @@ final class AgentProcess {
 
     /// Starts `launch`. Its outputs become pipes, its input a pipe or /dev/null.
     ///
-    /// - Parameter terminal: what rank 0 has instead.
-    init(channel: UInt32, _ launch: Launch, environment: [[UInt8]], labels: Bool, terminal: AgentTerminal?)
-        throws(SyscallError)
-    {
+    /// - Parameters:
+    ///   - input: what is for its standard input already.
+    ///   - terminal: what rank 0 has instead.
+    init(
+        channel: UInt32, _ launch: Launch, environment: [[UInt8]], input: InputPipe, labels: Bool,
+        terminal: AgentTerminal?
+    ) throws(SyscallError) {
         let own = try launch.terminal.map { size throws(SyscallError) in try AgentTerminal(size) }
         let streams = try RankStreams(
             takesInput: launch.takesInput, terminal: own ?? (launch.rank == 0 ? terminal : nil))
@@ -44,7 +47,8 @@ final class AgentProcess {
         self.channel = channel
         if launch.hasWindow { credit = ShellSession.windowBytes }
         rank = launch.rank
-        input = InputPipe(owning: streams.input)
+        self.input = input
+        if streams.input >= 0 { input.attach(streams.input) }
         output = streams.outputs(labels && launch.rank >= 0 ? LineLabeler(rank: launch.rank) : nil)
         switch started {
         case .success(let pid):
@@ -67,19 +71,14 @@ final class AgentProcess {
 /// bounds it.
 final class InputPipe {
     /// -1 while the process is not there yet, and when it reads no more.
-    private var descriptor: Int32
+    private var descriptor: Int32 = -1
     private var pending: [UInt8] = []
     private var hasEnded = false
     private var isBroken = false
 
-    /// - Parameter raw: -1 when the process comes later (`attach`).
-    init(owning raw: Int32 = -1) {
-        descriptor = -1
-        if raw >= 0 { attach(raw) }
-    }
-
     deinit { closeDescriptor() }
 
+    /// The process is there, and `raw`, owned from now on, is what it reads.
     func attach(_ raw: Int32) {
         _ = linux_fcntl_int(raw, F_SETFL, Int(O_NONBLOCK))
         descriptor = raw

@@ -4,7 +4,8 @@
 /// fails when the child has already executed, which is harmless, and says so every other time.
 package struct LauncherVoice {
     private var pending: [UInt8] = []
-    private static let falseAlarm = Array("plm:rsh: Warning: setpgid(".utf8)
+    /// Of ORTE and of PRRTE, Open MPI's run-time layers until 4 and from 5 on.
+    private static let falseAlarms = ["plm:rsh: Warning: setpgid(", "plm:ssh: Warning: setpgid("].map { Array($0.utf8) }
     private static let lineLimit = 64 << 10
 
     package init() {}
@@ -29,6 +30,7 @@ package struct LauncherVoice {
     private static func isFalseAlarm(_ line: ArraySlice<UInt8>) -> Bool {
         // `[host:pid] plm:rsh: …`
         guard line.first == UInt8(ascii: "["), let blank = line.firstIndex(of: UInt8(ascii: " ")) else { return false }
-        return line[line.index(after: blank)...].starts(with: falseAlarm)
+        let words = line[line.index(after: blank)...]
+        return falseAlarms.contains { words.starts(with: $0) }
     }
 }

@@ -20,7 +20,7 @@ final class PMIxManagement {
     static let program = ContainerPreparation.directory + "/pmix"
 
     /// Ranks that wait until it is ready.
-    var pending: [(channel: UInt32, launch: Launch)] = []
+    var pending: [(channel: UInt32, launch: Launch, input: InputPipe)] = []
     private(set) var isReady = false
     /// To the program; -1 once it has ended.
     private(set) var socket: Int32
@@ -186,7 +186,7 @@ extension Agent {
             }
         }
         if pmix?.isReady == true { return true }
-        pmix?.pending.append((channel, launch))
+        pmix?.pending.append((channel, launch, InputPipe()))
         return false
     }
 
@@ -196,7 +196,7 @@ extension Agent {
             case .ready:
                 let waiting = pmix?.pending ?? []
                 pmix?.pending = []
-                for (channel, launch) in waiting { start(channel, launch) }
+                for (channel, launch, input) in waiting { start(channel, launch, input: input) }
             case .fence(let bytes): leader.send(.fence([bytes]))
             case .wanted(let ticket, let rank): leader.send(.modexWanted(ticket: ticket, rank: rank))
             case .modex(let ticket, let status, let bytes):
@@ -204,7 +204,7 @@ extension Agent {
             case .failed(let reason):
                 let waiting = pmix?.pending ?? []
                 pmix?.pending = []
-                for (_, launch) in waiting { leader.send(.rankRefused(rank: launch.rank, errno: 0, reason: reason)) }
+                for (_, launch, _) in waiting { leader.send(.rankRefused(rank: launch.rank, errno: 0, reason: reason)) }
             }
         }
     }

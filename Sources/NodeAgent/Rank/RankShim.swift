@@ -12,7 +12,7 @@ import LinuxSystem
 enum RankShim {
     /// - Parameter words: as `RankCommand` has them.
     static func run(_ words: [[UInt8]]) -> Int32 {
-        let host = EnvironmentBlock.current()
+        let host = LauncherEnvironment.rank(EnvironmentBlock.current())
         guard let place = RankPlace(environment: host) else {
             return complain("no rank in the environment: is this started by mpirun, mpiexec or srun?")
         }

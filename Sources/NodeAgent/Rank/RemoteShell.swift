@@ -17,7 +17,9 @@ package enum RemoteShell {
         do throws(SyscallError) { connection = try LocalClient.connect() } catch {
             return complain("no agent of a job on this node: \(error.sentence)", 125)
         }
-        let command = RemoteCommand(host: host, line: commandLine(Array(words.dropFirst())))
+        let line = LauncherEnvironment.daemon(
+            commandLine(Array(words.dropFirst())), own: EnvironmentBlock.current())
+        let command = RemoteCommand(host: host, line: line)
         connection.send(.remote(channel: 0, command))
         return relay(connection, host)
     }
