@@ -21,6 +21,42 @@ import Testing
             ], environment: ["TRIREME_STORE": fixture.store, "SWIFT_BACKTRACE": "enable=no"])
     }
 
+    /// The largest layers are begun first, and wait for lower ones that nobody has begun: the files their hard links
+    /// name. With one processor there are two threads for ten layers.
+    @Test(arguments: [["taskset", "-c", "0"], []]) func upperLayersThatNeedAllBelow(_ before: [String]) throws {
+        let fixture = try ImageFixture()
+        try fixture.shell(
+            """
+            cat > make.py <<'E'
+            import io, os, tarfile
+            def add(tar, name, kind=tarfile.REGTYPE, content=b"", link="", mode=0o644):
+                entry = tarfile.TarInfo(name); entry.type = kind; entry.size = len(content)
+                entry.linkname = link; entry.mode = mode; tar.addfile(entry, io.BytesIO(content))
+            for layer in range(10):
+                with tarfile.open(f"{layer}.tar", "w") as tar:
+                    if layer == 0: add(tar, "d", tarfile.DIRTYPE, mode=0o711)
+                    for number in range(layer if layer > 7 else 0):
+                        add(tar, f"d/{layer}-{number}", tarfile.LNKTYPE, link=f"f{number}")
+                    add(tar, f"f{layer}", content=os.urandom(1000 * layer + (layer > 7) * layer * 200_000))
+            E
+            python3 make.py; umoci init --layout oci; umoci new --image oci:i
+            for layer in 0 1 2 3 4 5 6 7 8 9; do umoci raw add-layer --image oci:i $layer.tar; done
+            skopeo copy -q oci:oci:i oci-archive:x.tar:x:1
+            """)
+        let environment = ["TRIREME_STORE": fixture.store, "SWIFT_BACKTRACE": "enable=no"]
+        let run = try runProgram(
+            before + [try Programs.path("trireme-cli"), "load", "-i", fixture.path + "/x.tar"],
+            environment: environment, limitSeconds: 60)
+        #expect(run.status == 0, "\(run.errorText)")
+        #expect(try fixture.trireme("image", "convert", "x:1", fixture.path + "/out").status == 0)
+        let compared = try fixture.shell(
+            """
+            cd out; for n in 0 1 2 3 4 5 6 7; do cmp f$n d/8-$n; cmp f$n d/9-$n; done; cmp f8 d/9-8
+            stat -c %a d; ls d | wc -l
+            """)
+        #expect(compared.lines == ["711", "17"])
+    }
+
     /// A user's attributes stay; access control lists and file capabilities cannot, and that is said once.
     @Test func attributesAndAccessLists() throws {
         let fixture = try ImageFixture()
