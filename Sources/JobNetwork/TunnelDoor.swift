@@ -13,8 +13,10 @@ package enum TunnelDoor {
     package static let path = "/run/trireme/network"
     /// What the tunnel is called inside; nothing else is there but `lo`.
     package static let device = "eth0"
-    /// VXLAN's (IANA).
-    package static let port: UInt16 = 4789
+    /// The tunnels' UDP port. Not VXLAN's own, 4789: where Open vSwitch has a VXLAN port, or a container network
+    /// is built in its way, that one is open for all numbers (IFLA_VXLAN_COLLECT_METADATA) and shared with nobody;
+    /// a device beside it cannot be brought up (EADDRINUSE). Unassigned by IANA, and below Linux's ephemeral ports.
+    package static let port: UInt16 = 14789
     /// What VXLAN over IPv4 puts in front of a packet.
     private static let headerBytes: UInt32 = 50
     private static let requestBytes = 16
