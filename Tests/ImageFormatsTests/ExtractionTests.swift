@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import ImageFormats
 import LinuxSystem
+import Synchronization
 import TestSupport
 import Testing
 
@@ -320,6 +321,35 @@ func fault(_ archive: [UInt8], over lower: [Unpacked] = [], limits: ExtractionLi
         #expect(hasAsked == 1)
         #expect(directory("like") == [0o1770, 1000] && directory("new") == [0o755, 0])
         #expect(directory("new/gone") == [])
+    }
+
+    /// The kernel gives up on ".." when anything on the machine is renamed meanwhile, and says "try again".
+    @Test func linksUpwardsAreFollowedWhileOthersRename() throws {
+        let scratch = try TemporaryDirectory()
+        try FileManager.default.createDirectory(atPath: scratch.path + "/a/b", withIntermediateDirectories: true)
+        try FileManager.default.createSymbolicLink(
+            atPath: scratch.path + "/up", withDestinationPath: "a/b/../b/../b/../../a/../a/b")
+        try "x".write(toFile: scratch.path + "/here", atomically: false, encoding: .utf8)
+        let root = try OwnedDescriptor.open(scratch.path, O_RDONLY | O_DIRECTORY)
+        final class Flag: Sendable { let isOver = Atomic<Bool>(false) }
+        let flag = Flag()
+        let other = try Worker { [path = scratch.path] in
+            while !flag.isOver.load(ordering: .relaxed) {
+                rename(path + "/here", path + "/there")
+                rename(path + "/there", path + "/here")
+            }
+        }
+        let inRoot: UInt64 = 0x10  // RESOLVE_IN_ROOT
+        for _ in 0..<20_000 {
+            let descriptor = linux_openat2(root.raw, "up", UInt64(O_PATH | O_CLOEXEC), 0, inRoot)
+            let code = errno
+            if descriptor >= 0 { close(descriptor) }
+            guard descriptor < 0 else { continue }
+            Issue.record("\(String(cString: strerror(code)))")
+            break
+        }
+        flag.isOver.store(true, ordering: .relaxed)
+        other.join()
     }
 
     @Test func namesAreBytes() throws {

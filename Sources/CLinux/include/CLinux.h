@@ -62,7 +62,7 @@ int linux_mount_setattr(int dirfd, const char *path, unsigned flags,
                         uint64_t set, uint64_t clear, uint64_t propagation);
 
 // Files.
-/// openat2(2) with struct open_how filled from the arguments.
+/// openat2(2) with struct open_how filled from the arguments; tried again while others' renames disturb it.
 int linux_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode,
                   uint64_t resolve);
 int linux_pipe2(int ends[2], int flags);                            // pipe2(2)
