@@ -341,7 +341,7 @@ func fault(_ archive: [UInt8], over lower: [Unpacked] = [], limits: ExtractionLi
         }
         let inRoot: UInt64 = 0x10  // RESOLVE_IN_ROOT
         for _ in 0..<20_000 {
-            let descriptor = linux_openat2(root.raw, "up", UInt64(O_PATH | O_CLOEXEC), 0, inRoot)
+            let descriptor = linux_openat2(root.raw, "up", UInt64(O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, inRoot)
             let code = errno
             if descriptor >= 0 { close(descriptor) }
             guard descriptor < 0 else { continue }
