@@ -150,12 +150,9 @@ int linux_mount_setattr(int dirfd, const char *path, unsigned flags, uint64_t se
 
 int linux_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve) {
     struct open_how how = {flags, mode, resolve};
-    // EAGAIN: something was renamed or mounted anywhere on this machine while a ".." was followed, so that the
-    // kernel cannot say it stayed below the root; the caller is to try again (openat2(2)). A bound, as somebody
-    // may rename on purpose: some 50 ms.
+    // EAGAIN: a rename or mount anywhere disturbed a ".."; openat2(2) asks for another try. Bounded: some 50 ms.
     int fd, tries = 10000;
-    do fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof how);
-    while (fd < 0 && errno == EAGAIN && --tries > 0);
+    while ((fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof how)) < 0 && errno == EAGAIN && --tries > 0) {}
     return fd;
 }
 int linux_pipe2(int ends[2], int flags) { return pipe2(ends, flags); }
