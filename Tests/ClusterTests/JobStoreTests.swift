@@ -8,8 +8,6 @@ import Testing
 
     init() throws { directory = try TemporaryDirectory() }
 
-    static let hasEtcd = (try? runProgram(["etcd", "--version"]))?.status == 0
-
     /// A shell script with `members COUNT`, which starts that many members of one etcd (as $pids, their addresses
     /// $list; `scheme` and `more` change how), and `trireme` in its PATH.
     private func script(_ text: String) throws -> ProgramRun {
@@ -53,7 +51,7 @@ import Testing
             directory: directory.path, limitSeconds: 120)
     }
 
-    @Test(.enabled(if: hasEtcd, "etcd is not installed")) func membersAreLost() throws {
+    @Test(.enabled(if: isInstalled("etcd"), "etcd is not installed")) func membersAreLost() throws {
         let run = try script(
             """
             members 3
@@ -77,7 +75,7 @@ import Testing
             ], "\(run.outputText)\(run.errorText)")
     }
 
-    @Test(.enabled(if: hasEtcd, "etcd is not installed")) func aWrongCertificateIsSaidAtOnce() throws {
+    @Test(.enabled(if: isInstalled("etcd"), "etcd is not installed")) func aWrongCertificateIsSaidAtOnce() throws {
         let run = try script(
             """
             openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=etcd \\

@@ -85,9 +85,7 @@ import Testing
 
     private var host: String { ProcessInfo.processInfo.hostName.split(separator: ".").first.map(String.init) ?? "" }
 
-    static let hasEtcd = (try? runProgram(["etcd", "--version"]))?.status == 0
-
-    @Test(.enabled(if: hasEtcd, "etcd is not installed")) func aSitesEtcdHoldsTheKeys() throws {
+    @Test(.enabled(if: isInstalled("etcd"), "etcd is not installed")) func aSitesEtcdHoldsTheKeys() throws {
         let run = try script(
             """
             start() { # PORT

@@ -51,7 +51,8 @@ import Testing
         #expect(refused.status == 125 && refused.errorText.contains("[archive-unwritable]"))
     }
 
-    @Test func podmanLoadsWhatWasSaved() throws {
+    @Test(.enabled(if: isInstalled("podman"), "podman is not installed (make test-full installs it)"))
+    func podmanLoadsWhatWasSaved() throws {
         let fixture = try ImageFixture()
         try fixture.makeImage()
         try fixture.shell("skopeo copy -q oci:oci:image docker-archive:in.tar:t/x:1")

@@ -224,10 +224,8 @@ import Testing
         #expect(asked.filter { $0.headers["range"] == nil }.count == 1, "\(asked.map { $0.headers["range"] ?? "all" })")
     }
 
-    private static let hasPodman = (try? runProgram(["podman", "--version"]))?.status == 0
-
     /// podman pulls what trireme has, and what it pushes can be run and pulled again, with the same digest.
-    @Test(.enabled(if: hasPodman, "podman is missing"))
+    @Test(.enabled(if: isInstalled("podman"), "podman is not installed (make test-full installs it)"))
     func podmanAsClient() throws {
         let sandbox = try Sandbox()
         let registry = try ServedRegistry(sandbox)
