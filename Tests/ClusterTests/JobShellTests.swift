@@ -66,8 +66,8 @@ import Testing
             ssh n2 "rm -rf /tmp/shell.$$.copy"
             """)
         let sums = run.lines
-        #expect(run.status == 0 && sums.count == 8 && run.errorText.isEmpty, "\(run.outputText)\(run.errorText)")
-        guard sums.count == 8 else { return }
+        #expect(run.status == 0 && run.errorText.isEmpty, "\(run.outputText)\(run.errorText)")
+        try #require(sums.count == 8, "\(run.outputText)\(run.errorText)")
         #expect(sums[0] == sums[1] && sums[1] == sums[2], "\(sums)")
         #expect(sums[3] == sums[4] && sums[4] == sums[5] && sums[6...] == ["trireme", "trireme"], "\(sums)")
     }

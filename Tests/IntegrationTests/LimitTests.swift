@@ -40,8 +40,8 @@ import Testing
         #expect(Self.groupsOfOurs.isEmpty)
     }
 
-    @Test func memoryIsShownInside() throws {
-        guard Self.isDelegated("memory") else { return }
+    @Test(.enabled(if: isDelegated("memory"), "no control group is delegated to this user"))
+    func memoryIsShownInside() throws {
         let own = CgroupTree.current().legacy("memory")!.point
         let shown = try store.trireme(
             "run", "-m", "32m", "box", "probe", "cat", own + "/memory.limit_in_bytes")
@@ -128,8 +128,8 @@ import Testing
         #expect(run.errorText.hasPrefix("trireme: \(names[words[0]] ?? words[0]) \(words[1])"), "\(run.errorText)")
     }
 
-    @Test func statusAndSignalsPassThroughTheKeeper() throws {
-        guard Self.isDelegated("memory") else { return }
+    @Test(.enabled(if: isDelegated("memory"), "no control group is delegated to this user"))
+    func statusAndSignalsPassThroughTheKeeper() throws {
         #expect(try store.trireme("run", "-m", "32m", "box", "probe", "exit", "9").status == 9)
         #expect(try store.trireme("run", "-m", "32m", "box", "probe", "kill", "15").status == 128 + 15)
         let missing = try store.trireme("run", "-m", "32m", "box", "nosuch")
@@ -139,8 +139,8 @@ import Testing
     }
 
     /// With an init as well one process keeps both, and a second one waits for its end.
-    @Test func oneKeeperOfGroupAndNamespace() throws {
-        guard Self.isDelegated("memory") else { return }
+    @Test(.enabled(if: isDelegated("memory"), "no control group is delegated to this user"))
+    func oneKeeperOfGroupAndNamespace() throws {
         let options = ["run", "--init", "-m", "32m", "box", "probe"]
         func inside(_ words: String...) throws -> ProgramRun {
             try runProgram(
@@ -174,8 +174,9 @@ import Testing
     }
 
     /// SIGKILL of the launcher: the container and its group are gone.
-    @Test(arguments: ["", "--init"]) func aKilledLauncherLeavesNothing(options: String) throws {
-        guard Self.isDelegated("memory") else { return }
+    @Test(
+        .enabled(if: isDelegated("memory"), "no control group is delegated to this user"), arguments: ["", "--init"])
+    func aKilledLauncherLeavesNothing(options: String) throws {
         let script = """
             "$0" run \(options) -m 32m box probe sleep 600 >out & launcher=$!
             for i in $(seq 300); do grep -q asleep out && break; sleep 0.1; done

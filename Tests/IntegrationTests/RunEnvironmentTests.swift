@@ -206,8 +206,7 @@ import Testing
         let run = try runProgram(
             ["unshare", "-U", "-r", "-m", "-u", "sh", "-ec", script, try Programs.path("trireme"), place.path],
             environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home)
-        #expect(run.lines.count == 4, "\(run.lines) \(run.errorText)")
-        guard run.lines.count == 4 else { return }
+        try #require(run.lines.count == 4, "\(run.lines) \(run.errorText)")
         #expect(run.lines[0] == "127.0.0.1 localhost" && run.lines[1] == "# other-name")
         #expect(run.lines[2].hasSuffix(" Other-Name"))
         #expect(run.lines[3].hasSuffix("10.0.0.9 x other-name"))

@@ -12,8 +12,7 @@ import Testing
 
     private static let own = "\(getuid()) \(geteuid()) \(getgid()) \(getegid())"
 
-    @Test func inPodman() throws {
-        guard peers.offers(.podman) else { return }
+    @Test(Peers.needsPodman) func inPodman() throws {
         // No capability, no_new_privs, the default filter.
         let plain = try peers.nested(.podman, [], [], ["id"])
         #expect(plain.lines == [Self.own], "\(plain.errorText)")
@@ -26,16 +25,15 @@ import Testing
         #expect(hinted.lines == [Self.own], "\(hinted.errorText)")
     }
 
-    @Test(arguments: [[], ["--profile", "isolated"]]) func inBubblewrap(options: [String]) throws {
-        guard peers.offers(.bubblewrap) else { return }
+    @Test(Peers.needsBubblewrap, arguments: [[], ["--profile", "isolated"]])
+    func inBubblewrap(options: [String]) throws {
         let run = try peers.nested(.bubblewrap, [], options, ["id"])
         #expect(run.lines == [Self.own], "\(run.errorText)")
         #expect(try peers.nested(.bubblewrap, [], options, ["write", "/x"]).lines == ["EROFS"])
     }
 
     /// A container that allows no further user namespaces.
-    @Test func whereNamespacesAreUsedUp() throws {
-        guard peers.offers(.bubblewrap) else { return }
+    @Test(Peers.needsBubblewrap) func whereNamespacesAreUsedUp() throws {
         let run = try peers.nested(.bubblewrap, ["--unshare-user", "--disable-userns"], [], ["id"])
         #expect(run.status == 125 && run.outputText.isEmpty)
         #expect(run.errorText.contains("[no-user-namespaces]") && run.errorText.contains("user.max_user_namespaces"))

@@ -105,8 +105,10 @@ import Testing
     let peers: Peers
     init() throws { peers = try Peers() }
 
-    @Test(arguments: Peers.Tool.allCases) func theSameIsSeen(_ tool: Peers.Tool) throws {
-        guard peers.offers(tool) else { return }
+    @Test(Peers.needsPodman) func asPodman() throws { try expectTheSame(as: .podman) }
+    @Test(Peers.needsBubblewrap) func asBubblewrap() throws { try expectTheSame(as: .bubblewrap) }
+
+    private func expectTheSame(as tool: Peers.Tool) throws {
         for row in Self.cases {
             guard let options = tool == .podman ? (row.isPodmans ? row.options : nil) : row.bubblewrap else { continue }
             let theirs = try peers.by(tool, filled(options), row.command, input: row.input)
@@ -138,8 +140,7 @@ import Testing
     }
 
     /// Of /proc and /sys nothing tells or takes more than in podman's container.
-    @Test func whatIsMaskedThereIsMaskedHere() throws {
-        guard peers.offers(.podman) else { return }
+    @Test(Peers.needsPodman) func whatIsMaskedThereIsMaskedHere() throws {
         let paths = [
             "/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/latency_stats", "/proc/sched_debug", "/proc/acpi",
             "/proc/scsi", "/proc/asound", "/proc/interrupts", "/sys/firmware", "/sys/devices/virtual/powercap",
@@ -161,8 +162,7 @@ import Testing
     }
 
     /// An isolated container has the descriptors and devices of podman's, none of them more than ours need.
-    @Test func descriptorsAndDevices() throws {
-        guard peers.offers(.podman) else { return }
+    @Test(Peers.needsPodman) func descriptorsAndDevices() throws {
         let descriptors = try peers.by(.podman, [], ["fds"]).lines
         #expect(try peers.ours([], ["fds"]).lines == descriptors && descriptors == ["0", "1", "2"])
         let theirs = Set(try peers.by(.podman, [], ["ls", "/dev"]).lines)
@@ -179,19 +179,18 @@ import Testing
         }
         let ours = devices(try peers.ours(["--unshare", "net"], ["cat", "/proc/net/dev"]))
         #expect(ours.contains("lo"))
-        if peers.offers(.podman) {
+        if Peers.offers(.podman) {
             let run = try peers.by(.podman, ["--network", "none"], ["cat", "/proc/net/dev"])
             #expect(devices(run) == ours, "\(run.errorText)")
         }
-        if peers.offers(.bubblewrap) {
+        if Peers.offers(.bubblewrap) {
             let run = try peers.by(.bubblewrap, ["--unshare-net"], ["cat", "/proc/net/dev"])
             #expect(devices(run) == ours, "\(run.errorText)")
         }
     }
 
     /// Docker's format of variables in a file.
-    @Test func filesOfVariables() throws {
-        guard peers.offers(.podman) else { return }
+    @Test(Peers.needsPodman) func filesOfVariables() throws {
         let file = peers.home + "/variables"
         try Data("# comment\n\nA=1\nB=two words\nC=\nD==\nE='q'\n".utf8).write(to: URL(fileURLWithPath: file))
         func variables(_ run: ProgramRun) -> [String] {

@@ -1,5 +1,6 @@
 import Foundation
 import TestSupport
+import Testing
 
 /// One root file system that every tool is given as it is, and each tool's way to run a command in it.
 final class Peers {
@@ -61,22 +62,28 @@ final class Peers {
 
     /// podman with runc makes a control group; with crun it can do without, where those are not v2 alone.
     private static let variants = [(["--runtime", "runc"], []), (["--runtime", "crun"], ["--cgroups", "disabled"])]
-    private var variant = 0
 
-    /// Whether the tool makes containers here; else the reason has been printed.
-    func offers(_ tool: Tool) -> Bool {
-        var run: ProgramRun?
-        for number in Self.variants.indices {
-            variant = number
-            run = try? by(tool, [], ["exit", "7"])
-            if run?.status == 7 { return true }
+    /// The tools that make containers here, each with the number of the first variant it does so with.
+    private static let working: [Tool: Int] = {
+        guard let peers = try? Peers() else { return [:] }
+        var working: [Tool: Int] = [:]
+        for tool in Tool.allCases {
+            working[tool] = variants.indices.first {
+                (try? peers.by(tool, [], ["exit", "7"], variant: $0))?.status == 7
+            }
         }
-        print("skipped: \(tool) makes no container here: \(run?.errorText ?? "it is not installed")")
-        return false
-    }
+        return working
+    }()
 
-    /// `probe COMMAND` in a container of `tool` with its own `options`.
-    func by(_ tool: Tool, _ options: [String], _ command: [String], input: String = "") throws -> ProgramRun {
+    static func offers(_ tool: Tool) -> Bool { working[tool] != nil }
+    static let needsPodman = ConditionTrait.enabled(if: offers(.podman), "podman makes no container here")
+    static let needsBubblewrap = ConditionTrait.enabled(if: offers(.bubblewrap), "bubblewrap makes no container here")
+
+    /// `probe COMMAND` in a container of `tool` with its own `options`; nil: the variant that works here.
+    func by(
+        _ tool: Tool, _ options: [String], _ command: [String], input: String = "", variant: Int? = nil
+    ) throws -> ProgramRun {
+        let variant = Self.variants[variant ?? Self.working[tool] ?? 0]
         let words: [String]
         switch tool {
         case .podman:
@@ -84,11 +91,11 @@ final class Peers {
                 [
                     "podman", "--root", directory.path + "/podman", "--runroot", directory.path + "/run/podman",
                     "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs",
-                ] + Self.variants[variant].0 + [
+                ] + variant.0 + [
                     "run", "--quiet", "--rm", "-i",
                     "--userns", "keep-id", "--cap-drop", "all", "--security-opt",
                     "no-new-privileges", "--read-only",
-                ] + Self.variants[variant].1 + (options.contains("--network") ? [] : ["--network", "host"]) + options
+                ] + variant.1 + (options.contains("--network") ? [] : ["--network", "host"]) + options
                 + ["--rootfs", podmanRoot] + probe(command)
         case .bubblewrap:
             words =

@@ -133,6 +133,11 @@ package enum Programs {
         guard let directory else { throw ProgramsMissing() }
         return directory + "/" + name
     }
+    /// Whether the program asks for no loader, as those of a debug build do.
+    package static func isStatic(_ name: String) -> Bool {
+        guard let run = try? runProgram(["readelf", "--program-headers", "--wide", path(name)]) else { return false }
+        return run.status == 0 && !run.outputText.contains("INTERP")
+    }
     package struct ProgramsMissing: Error, CustomStringConvertible {
         package var description: String { "TRIREME_BIN is not set: run the tests with 'make test'" }
     }
