@@ -5,7 +5,7 @@ import Glibc
 struct CommandExecution {
     /// NULL-terminated, not empty.
     let arguments: CStringVector
-    let environment: ContainerEnvironment
+    var environment: ContainerEnvironment
 
     /// Becomes the command. Returns only to say why it could not.
     ///

@@ -142,8 +142,20 @@ struct ContainerEnvironment {
         Self.find(c(name), name.utf8CodeUnitCount, in: entries).map { $0 + name.utf8CodeUnitCount + 1 }
     }
 
+    /// Adds `K=V` where nobody has set K.
+    mutating func setDefault(_ entry: CString) {
+        let length = Self.nameLength(entry)
+        for index in 0..<count where isVariable(entries[index]!, entry, length) { return }
+        append(entry)
+        entries[count] = nil
+    }
+
+    private static func nameLength(_ entry: CString) -> Int {
+        strchr(entry, Int32(equals)).map { CString($0) - entry } ?? strlen(entry)
+    }
+
     private mutating func set(_ entry: CString) {
-        let length = strchr(entry, Int32(equals)).map { CString($0) - entry } ?? strlen(entry)
+        let length = Self.nameLength(entry)
         for index in 0..<count where isVariable(entries[index]!, entry, length) {
             entries[index] = UnsafeMutablePointer(mutating: entry)
             return

@@ -48,7 +48,7 @@ package enum Launcher {
         var entry = ContainerEntry(
             plan: plan, facts: facts, request: line.request, store: store.root, host: host,
             typedImage: line.image)
-        let command = try CommandExecution(
+        var command = try CommandExecution(
             arguments: composedArguments(line, plan, entry.facts),
             environment: ContainerEnvironment(
                 image: plan, host: host, overrides: line.request.environment,
@@ -67,6 +67,7 @@ package enum Launcher {
                 }
             }
             try entry.enter()
+            LonelyLauncher.settle(&command.environment)
         }
         return becomes(command, line)
     }
