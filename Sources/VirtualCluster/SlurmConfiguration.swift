@@ -54,7 +54,8 @@ package struct SlurmConfiguration: Equatable, Sendable {
             # Scheduling at once: the defaults let a job queue for up to 3 seconds.
             SchedulerType=sched/backfill
             SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0
-            EpilogMsgTime=0
+            # At once, too. 0 is no number for it: every slurmd of a job over more than 64 nodes divides by it.
+            EpilogMsgTime=1
             CompleteWait=0
             EnforcePartLimits=ALL
             NodeName=\(nodes) CPUs=\(cpusPerNode) RealMemory=\(memoryPerNodeMiB) State=UNKNOWN

@@ -40,7 +40,7 @@ import Testing
                 KillWait=5
                 SchedulerType=sched/backfill
                 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0
-                EpilogMsgTime=0
+                EpilogMsgTime=1
                 CompleteWait=0
                 EnforcePartLimits=ALL
                 NodeName=n[1-4] CPUs=2 RealMemory=2000 State=UNKNOWN
