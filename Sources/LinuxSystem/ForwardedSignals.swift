@@ -13,8 +13,18 @@ package struct ForwardedSignals {
     /// so the command has it already (sigaction(2), SI_KERNEL).
     private static let fromKernel: Int32 = 0x80
 
+    /// Whether this program was told not to hear `signal`, as `nohup` and shells do for what they leave behind.
+    /// A signalfd would hear it all the same: a blocked signal is never ignored.
+    package static func isIgnored(_ number: Int32) -> Bool {
+        // SIG_IGN, a macro that not every C library's module has.
+        let before = signal(number, unsafeBitCast(1, to: (@convention(c) (Int32) -> Void)?.self))
+        signal(number, before)
+        return unsafeBitCast(before, to: Int.self) == 1
+    }
+
     package init() throws(SyscallError) {
-        let mask = (Self.forwarded + [SIGCHLD]).reduce(UInt64(0)) { $0 | 1 << UInt64($1 - 1) }
+        let heard = Self.forwarded.filter { !Self.isIgnored($0) }
+        let mask = (heard + [SIGCHLD]).reduce(UInt64(0)) { $0 | 1 << UInt64($1 - 1) }
         var old: UInt64 = 0
         _ = linux_sigprocmask(SIG_BLOCK, mask, &old)
         previous = old

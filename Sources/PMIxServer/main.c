@@ -11,6 +11,7 @@
  *   to the agent                                    from it
  *   E rank: its variables, each NUL-ended
  *   R everything is ready
+ *   C rank: has connected
  *   F this node's contribution to a fence           F all nodes', joined
  *   D ticket: another node's rank is wanted         d ticket: status, that rank's data
  *   d ticket: status, data                          D ticket: a rank of this node is wanted
@@ -208,6 +209,15 @@ static void on_local_modex(pmix_status_t status, char *data, size_t size, void *
     send_frame('d', (uint32_t)(uintptr_t)token, &word, data, size);
 }
 
+/* Fences of ranks that are all here never come to `on_fence`. */
+static pmix_status_t on_connected(const pmix_proc_t *proc, void *object, pmix_op_cbfunc_t done, void *token)
+{
+    (void)object;
+    send_frame('C', proc->rank, NULL, NULL, 0);
+    if (done) done(PMIX_SUCCESS, token);
+    return PMIX_SUCCESS;
+}
+
 static pmix_status_t on_finalized(const pmix_proc_t *proc, void *object, pmix_op_cbfunc_t done, void *token)
 {
     (void)proc, (void)object;
@@ -383,6 +393,7 @@ static void begin(const struct job *job)
         pmix_server_module_t module;
         void *room[256];
     } callbacks;
+    callbacks.module.client_connected = on_connected;
     callbacks.module.client_finalized = on_finalized;
     callbacks.module.abort = on_abort;
     callbacks.module.fence_nb = on_fence;

@@ -38,6 +38,9 @@ package enum Detection {
         allocation.endTime ?? manager(named: allocation.system)?.endTime(of: allocation, in: surroundings)
     }
 
+    /// Whether commands of batch systems may see the variable `name` (see `ResourceManager.passesToCommands`).
+    package static func passesToCommands(_ name: String) -> Bool { all.allSatisfy { $0.passesToCommands(name) } }
+
     /// True in the processes that should leave the job to another one (see `ResourceManager.isFollower`).
     package static func isFollower(_ surroundings: Surroundings) -> Bool {
         all.contains { $0.isFollower(surroundings) }

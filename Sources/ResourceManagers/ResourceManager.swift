@@ -58,6 +58,10 @@ package protocol ResourceManager: Sendable {
     /// The commands that let waiting followers go when there will be no job.
     static func dismissal(in surroundings: Surroundings) -> [FanOutCommand]
 
+    /// Whether its commands may see the variable `name`: not where it stands for an option of theirs, which would
+    /// decide how we start a job.
+    static func passesToCommands(_ name: String) -> Bool
+
     /// When the system ends `allocation`, asked of its commands because no variable says it; nil: it does not say.
     static func endTime(of allocation: Allocation, in surroundings: Surroundings) -> Int?
 }
@@ -68,6 +72,7 @@ extension ResourceManager {
     package static func isFollower(_ surroundings: Surroundings) -> Bool { false }
     package static func post(in surroundings: Surroundings) -> FollowerPost? { nil }
     package static func dismissal(in surroundings: Surroundings) -> [FanOutCommand] { [] }
+    package static func passesToCommands(_ name: String) -> Bool { true }
     package static func endTime(of allocation: Allocation, in surroundings: Surroundings) -> Int? { nil }
 }
 

@@ -187,13 +187,14 @@ struct ClusterStart {
 struct InterruptWatch {
     let descriptor: Int32
     private let previous: UInt64
-    private static let mask: UInt64 = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].reduce(0) { $0 | 1 << UInt64($1 - 1) }
 
     init() {
+        let heard = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].filter { !ForwardedSignals.isIgnored($0) }
+        let mask = heard.reduce(UInt64(0)) { $0 | 1 << UInt64($1 - 1) }
         var old: UInt64 = 0
-        _ = linux_sigprocmask(SIG_BLOCK, Self.mask, &old)
+        _ = linux_sigprocmask(SIG_BLOCK, mask, &old)
         previous = old
-        descriptor = linux_signalfd(Self.mask, Int32(O_CLOEXEC | O_NONBLOCK))
+        descriptor = linux_signalfd(mask, Int32(O_CLOEXEC | O_NONBLOCK))
     }
 
     /// The number of the signal that came.

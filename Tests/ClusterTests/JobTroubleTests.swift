@@ -106,13 +106,26 @@ import Testing
         return access(own, W_OK) == 0
     }
 
-    /// The kernel's kill for memory is told apart from any other, with the limit and the node.
-    @Test(.enabled(if: isDelegated("memory"), "no control group is delegated to this user"))
-    func memoryThatRunsOutIsToldApart() throws {
-        let run = try script("job -n 2 -m 64m $mpich sh -c '[ $RANK = 0 ] && exec tail /dev/zero; sleep 300'; echo $?")
+    /// The kernel's kill for memory is told apart from any other, with rank, node, limit and peak, whoever starts
+    /// the ranks.
+    @Test(
+        .enabled(if: isDelegated("memory"), "no control group is delegated to this user"),
+        arguments: [JobFixture.openMPI, JobFixture.mpich], ["direct", "mpirun"])
+    func memoryThatRunsOutIsToldApart(_ image: String, _ launcher: String) throws {
+        let run = try script(
+            "job --launcher \(launcher) -n 2 -m 64m \(image) sh -c '[ $RANK = 1 ] && exec tail /dev/zero; sleep 300'; echo $?"
+        )
         #expect(run.lines == ["137"], "\(run.outputText)\(run.errorText)")
-        #expect(run.errorText.contains("memory limit 64 MiB"), "\(run.errorText)")
-        #expect(run.errorText.contains("[memory-limit]") && run.errorText.contains("rank 0 on"), "\(run.errorText)")
+        #expect(run.errorText.contains("trireme: rank 1 on "), "\(run.errorText)")
+        #expect(
+            run.errorText.contains(": killed by the memory limit 64 MiB (oom_kill 1), at a peak of 6"),
+            "\(run.errorText)")
+        #expect(run.errorText.contains("[memory-limit]"), "\(run.errorText)")
+        // What a rank started is not the rank.
+        let below = try script(
+            "job --launcher \(launcher) -n 1 -m 64m \(image) sh -c 'tail /dev/zero; exit 3' 2>&1; echo $?")
+        #expect(below.outputText.contains("rank 0 on ") && below.outputText.contains(": one process inside was killed"))
+        #expect(below.lines.last == "3", "\(below.outputText)")
     }
 
     private static let hasSwap = (try? String(contentsOfFile: "/proc/swaps", encoding: .utf8))?.contains("/") == true

@@ -67,6 +67,7 @@ extension BatchSystemTests {
         let directory = (fixture.trireme as NSString).deletingLastPathComponent
         let run = try runProgram(
             ["sh", "-c", "PATH=\(directory):$PATH\n" + LaunchMatrix.script("--rm local", all)])
-        #expect(run.lines == all.map { "6 \($0)" }, "\(run.errorText)")
+        // Silence: ranks on one node meet without the leader.
+        #expect(run.lines == all.map { "6 \($0)" } && run.errorText.isEmpty, "\(run.errorText)")
     }
 }

@@ -39,7 +39,9 @@ import Testing
         .rankJoining(rank: 5), .node(environment: [[1]], size: 6), .rankOutput(rank: 1, stream: 1, bytes: [1]),
         .rankStarted(rank: 1, size: 2, pid: 3), .rankExited(rank: 1, .exited(0)),
         .rankRefused(rank: 1, errno: 2, reason: "r"), .signal(10), .stop(graceMilliseconds: 0), .empty(unkillable: 1),
-        .ping, .pong, .release, .fence([[1], []]), .fenceDone([]), .modexWanted(ticket: 3, rank: 1),
+        .ping, .pong, .release, .wired,
+        .memoryKills(MemoryKills(rank: 1, isRank: true, count: 2, limit: 1 << 40, peak: 1)), .fence([[1], []]),
+        .fenceDone([]), .modexWanted(ticket: 3, rank: 1),
         .modex(ticket: 3, status: -46, bytes: [1]), .imageWanted(path: "/s/layers/1"),
         .fetchImage(command: [[1]], environment: [], plan: [7]), .imageSettled, .imageFetched(origin: "10.0.0.1:2"),
     ]

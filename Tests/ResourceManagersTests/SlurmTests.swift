@@ -55,7 +55,29 @@ import Testing
         #expect(isFollower("4", "1") && !isFollower("4", "0") && !isFollower("1", "0") && !isFollower(nil, nil))
     }
 
+    /// srun(1), "INPUT ENVIRONMENT VARIABLES": options of the user's own steps are none of ours.
+    @Test func optionsInVariablesDoNotReachOurSteps() {
+        let options = [
+            "SLURM_EXPORT_ENV", "SRUN_EXPORT_ENV", "SLURM_DEBUG", "SLURM_CPU_BIND", "SLURM_MEM_PER_CPU", "SLURM_NNODES",
+            "SLURM_JOB_NUM_NODES", "SLURM_NTASKS", "SLURM_STDOUTMODE", "SLURM_HINT", "SLURM_UMASK",
+            "SLURM_OPTION_TO_COME",
+            "SRUN_CPUS_PER_TASK", "SLURMD_DEBUG", "SBATCH_PARTITION", "SALLOC_TIMELIMIT", "SLURM_HOSTFILE",
+        ]
+        #expect(options.filter(Detection.passesToCommands) == [])
+        let others = [
+            "HOME", "PATH", "SLURM_CONF", "SLURM_JWT", "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_SUBMIT_DIR",
+            "SLURM_ARRAY_TASK_ID", "SPANK_OPTION", "_SLURM_SPANK_OPTION_x_y", "OMP_NUM_THREADS", "PE_HOSTFILE",
+        ]
+        #expect(others.filter(Detection.passesToCommands) == others)
+    }
+
     @Test func argumentLists() {
+        // `sbatch --export=NONE` says otherwise.
+        for words in [
+            SlurmCommands.fanOut(nodes: ["n1"], jobID: "7", command: []),
+            SlurmCommands.ranks(
+                map: TaskMap(nodes: [.init(name: "n1", tasks: 2)]), jobID: "7", processManagement: .pmix, command: []),
+        ] { #expect(words.contains("--export=ALL")) }
         let fanOut = SlurmCommands.fanOut(nodes: ["n1", "n2"], jobID: "7", command: ["agent"])
         #expect(fanOut.first == "srun" && fanOut.last == "agent")
         for word in ["-K", "--nodelist=n[1-2]", "--ntasks-per-node=1", "--overlap", "--mpi=none", "--input=none"] {

@@ -27,7 +27,7 @@ extension Surroundings {
         let null = open("/dev/null", O_RDWR | O_CLOEXEC)
         defer { close(null) }
         let pid = try? Spawn.start(
-            words.map { Array($0.utf8) }, environment: EnvironmentBlock.current(),
+            words.map { Array($0.utf8) }, environment: EnvironmentBlock.forCommands(),
             streams: .init(input: null, output: ends[1], error: null))
         close(ends[1])
         guard let pid else { return nil }

@@ -21,7 +21,7 @@ final class FanOut {
             let written = line.withUnsafeBytes { write(made.raw, $0.baseAddress, $0.count) }
             guard written == line.count else { throw SyscallError("write", secretFile) }
         }
-        let plain = EnvironmentBlock.current()
+        let plain = EnvironmentBlock.forCommands()
         let withSecret = EnvironmentBlock.merged(
             plain, [EnvironmentBlock.entry(AgentProgram.secretVariable, secret)])
         for command in commands {

@@ -1,3 +1,4 @@
+import ContainerLaunch
 import Diagnostics
 import Glibc
 import ImageStore
@@ -71,8 +72,7 @@ extension JobLeader {
         case .step(let arguments):
             inputTarget = (0, Agent.rankInputChannel)
             do throws(SyscallError) {
-                step = try HelperProcess(
-                    arguments, environment: EnvironmentBlock.current())
+                step = try HelperProcess(arguments, environment: EnvironmentBlock.forCommands())
             } catch {
                 let diagnostic = Diagnostic(DiagnosticCode("agents-not-started"), "srun", reasons: [error.sentence])
                 act(machine.handle(.refused(code: ExitCode.ownFailure, diagnostic), now: MonotonicTime.now()))
@@ -105,6 +105,8 @@ extension JobLeader {
         case .rankOutput(let rank, let stream, let bytes): deliver(bytes, rank: rank, stream: stream)
         case .rankUsage(let rank, let usage): recordEvent(.rankUsage, rank: rank, usage: usage)
         case .nodeUsage(let usage): recordEvent(.nodeUsage, node: node, usage: usage)
+        case .wired: hasWired = true
+        case .memoryKills(let kills): noteMemoryKills(kills, node)
         case .updated(let code, let text): heardUpdated(node, code, text)
         case .fence(let entries): fence(node, entries)
         case .modexWanted(let ticket, let rank): modexWanted(node, ticket, rank)
@@ -126,7 +128,6 @@ extension JobLeader {
         guard fences.count == job.map.busyNodes else { return }
         let all = fences.sorted { $0.key < $1.key }.flatMap { $0.value }
         fences = [:]
-        haveMet = true
         sendToAll(.fenceDone(all))
     }
 
@@ -139,6 +140,13 @@ extension JobLeader {
         lastModex = (lastModex + 1) & 0x7FFF_FFFF
         modexes[lastModex] = (node, ticket)
         agent.connection.send(.modexWanted(ticket: lastModex, rank: rank))
+    }
+
+    private func noteMemoryKills(_ kills: MemoryKills, _ node: Int) {
+        let subject = kills.rank >= 0 ? "rank \(kills.rank) on \(machine.nodeName(node))" : machine.nodeName(node)
+        let sentence = memoryLimitSentence(kills.limit, kills: UInt64(max(1, kills.count)), isWhole: kills.isRank)
+        let peak = kills.peak > 0 ? ", at a peak of \(byteText(kills.peak))" : ""
+        note("\(subject): \(sentence)\(peak) [memory-limit]")
     }
 
     private func failure(_ node: Int, _ step: String, _ errno: Int, _ subject: String) -> Diagnostic {

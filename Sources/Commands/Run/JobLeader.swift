@@ -63,8 +63,8 @@ final class JobLeader {
     var foreground: ForegroundProcess?
     /// The nodes whose ranks wait in the present PMI barrier, and the keys they bring.
     var fences: [Int: [[UInt8]]] = [:]
-    /// All ranks met at least once.
-    var haveMet = false
+    /// A rank has spoken PMI or PMIx with its agent.
+    var hasWired = false
     /// Questions of PMIx servers to others, by the ticket given here: who asked, and under what ticket.
     var modexes: [Int: (node: Int, ticket: Int)] = [:]
     var lastModex = 0
@@ -135,9 +135,7 @@ final class JobLeader {
             let bound = try TCPSocket.listen(port: port)
             self.port = bound.port
             listener = bound.takeDescriptor()
-            let handled =
-                ([SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH]
-                + (foreground == nil ? [] : [SIGTSTP])).reduce(UInt64(0)) { $0 | 1 << UInt64($1 - 1) }
+            let handled = Self.handledSignals(atTerminal: foreground != nil)
             _ = linux_sigprocmask(SIG_BLOCK, handled, nil)
             signals = try checked("signalfd") { linux_signalfd(handled, Int32(O_CLOEXEC) | Int32(O_NONBLOCK)) }
         } catch {
@@ -146,6 +144,12 @@ final class JobLeader {
                 reasons: ["the job's nodes could not report there", error.sentence],
                 remedies: port == 0 ? [] : ["leave --port out: a free one is taken", "ss -ltnp 'sport = :\(port)'"])
         }
+    }
+
+    private static func handledSignals(atTerminal: Bool) -> UInt64 {
+        let ending = [SIGTERM, SIGINT, SIGHUP, SIGQUIT].filter { !ForwardedSignals.isIgnored($0) }
+        return (ending + [SIGCHLD, SIGUSR1, SIGUSR2, SIGWINCH] + (atTerminal ? [SIGTSTP] : []))
+            .reduce(0) { $0 | 1 << UInt64($1 - 1) }
     }
 
     /// The user's limit, or the allocation's end so long before it that our own ending comes first.
@@ -425,9 +429,9 @@ final class JobLeader {
 
     func finish(_ code: Int32) {
         store?.finish(code)
-        if code == 0, case .direct(_, isMPI: true) = rankStart, !haveMet, job.map.size > 1 {
+        if code == 0, case .direct(_, isMPI: true) = rankStart, !hasWired, job.map.size > 1 {
             note(
-                "the \(job.map.size) ranks never met: each that called MPI_Init ran as a job of its own "
+                "none of the \(job.map.size) ranks called MPI_Init, or each that did ran as a job of its own "
                     + "(trireme explain mpi-mismatch)")
         }
         exitCode = code
@@ -442,7 +446,7 @@ final class JobLeader {
     func tellSystem(_ text: String) {
         hasToldSystem = true
         guard let words = Detection.manager(named: allocation.system)?.comment("trireme: \(text)", on: allocation),
-            let told = try? HelperProcess(words, environment: EnvironmentBlock.current())
+            let told = try? HelperProcess(words, environment: EnvironmentBlock.forCommands())
         else { return }
         commentators.append(told)
     }

@@ -145,6 +145,10 @@ struct MPILaunch {
         for entry in container.overrides { command += ["-e", String(decoding: entry, as: UTF8.self)] }
         // Slurm's PMIx server keeps its shared-memory store in a directory the container does not show.
         command += ["-e", "PMIX_MCA_gds=hash"]
+        for entry in EnvironmentBlock.current() {
+            let text = String(decoding: entry, as: UTF8.self)
+            if SlurmVariables.described.contains(String(text.prefix { $0 != "=" })) { command += ["-e", text] }
+        }
         command += ["-e", "TRIREME_AGENT=\(key)", name]
         command += rank(job.parts).map { String(decoding: $0, as: UTF8.self) }
         return .step(

@@ -14,7 +14,10 @@ extension RunRequest {
         let cluster = try ClusterCommand.registry.running(name)
         try refuseOversized(for: cluster)
         let command = try allocation(in: cluster)
-        var environment = CallerEnvironment.entries.filter { !$0.hasPrefix("TRIREME_STORE=") }
+        // What the caller exports for the site's own batch system means other partitions and limits.
+        var environment = CallerEnvironment.entries.filter { entry in
+            !entry.hasPrefix("TRIREME_STORE=") && Detection.passesToCommands(String(entry.prefix { $0 != "=" }))
+        }
         environment.append("TRIREME_STORE=\(locations.storeList)")
         let directory = getcwd(nil, 0)
         defer { free(directory) }

@@ -30,6 +30,8 @@ package final class Agent {
     var management: RankManagement?
     /// Serves them PMIx.
     var pmix: PMIxManagement?
+    /// The leader knows that a rank here found its PMI or PMIx.
+    private var hasWired = false
     /// Brings the image where the node's store lacks it.
     var fetch: ImageFetch?
     var isFetchReaped = false
@@ -157,6 +159,7 @@ package final class Agent {
         case .rankOutput(let output): forward(output)
         case .management(let rank):
             fence(management?.read(rank))
+            if management?.hasHeard == true { tellWired() }
             endAborted()
         case .pmix: hearPMIx()
         case .pmixComplaints: pmix?.readComplaints()
@@ -306,6 +309,11 @@ package final class Agent {
         isFinished = true
     }
 
+    func tellWired() {
+        if !hasWired { leader.send(.wired) }
+        hasWired = true
+    }
+
     private func fence(_ entries: [KeySpace.Entry]?) {
         if let entries { leader.send(.fence(KeySpace.Entry.flattened(entries))) }
     }
@@ -348,16 +356,19 @@ package final class Agent {
         }
     }
 
-    /// Says on the standard error of `channel` what the kernel killed since the last time.
-    private func reportMemoryKills(to channel: UInt32) {
+    /// Says what the kernel killed for the memory limit since the last time.
+    ///
+    /// - Parameter rank: the one that has just ended so; -1 for a process that is none.
+    func reportMemoryKills(rank: Int, _ status: ExitStatus) {
         guard let controlGroup, let limit = memoryLimit ?? controlGroup.memoryLimit else { return }
         let kills = heldGroup?.outOfMemoryKills() ?? 0
         guard kills > memoryKills else { return }
-        let sentence = memoryLimitSentence(limit, kills: kills - memoryKills, isWhole: false)
+        leader.send(
+            .memoryKills(
+                MemoryKills(
+                    rank: rank, isRank: rank >= 0 && status == .signaled(SIGKILL), count: Int(kills - memoryKills),
+                    limit: limit, peak: heldGroup?.peakMemory() ?? 0)))
         memoryKills = kills
-        let node = job.map { $0.nodeNames[$0.nodeIndex] } ?? ""
-        let text = Array("trireme: node \(node): \(sentence) [memory-limit]\n".utf8)
-        leader.send(.output(channel: channel, stream: 2, bytes: text))
     }
 
     /// False when this process has no children at all.
@@ -381,7 +392,7 @@ package final class Agent {
                 drainOutputs(of: process)
                 if leader.isCongested || process.isHeld { continue }
                 process.exitIsReported = true
-                reportMemoryKills(to: channel)
+                reportMemoryKills(rank: process.rank, status)
                 if process.rank >= 0 {
                     ranks[process.rank] = nil
                     management?.ended(process.rank)

@@ -89,8 +89,9 @@ extension Agent {
             ranks[rank] = pid_t(pid)
             leader.send(message)
         case .rankUsage: leader.send(message)
-        case .rankExited(let rank, _):
+        case .rankExited(let rank, let status):
             drainRankOutputs(of: rank)
+            reportMemoryKills(rank: rank, status)
             ranks[rank] = nil
             client.hasReportedExit = true
             leader.send(message)
@@ -140,6 +141,7 @@ extension Agent {
             // The shim is gone and its rank with it (parent-death signal): somebody killed them.
             drainRankOutputs(of: rank)
             ranks[rank] = nil
+            reportMemoryKills(rank: rank, .signaled(SIGKILL))
             leader.send(.rankExited(rank: rank, .signaled(SIGKILL)))
         }
         if client.asksForRemote { leader.send(.hangUp(channel: id)) }

@@ -9,6 +9,8 @@ final class PMIxManagement {
     enum Effect: Equatable {
         /// Ranks may start.
         case ready
+        /// A rank has connected to it.
+        case connected
         case fence([UInt8])
         case wanted(ticket: Int, rank: Int)
         case modex(ticket: Int, status: Int, bytes: [UInt8])
@@ -33,6 +35,7 @@ final class PMIxManagement {
     private enum Kind {
         static let environment = UInt16(UInt8(ascii: "E"))
         static let ready = UInt16(UInt8(ascii: "R"))
+        static let connected = UInt16(UInt8(ascii: "C"))
         static let fence = UInt16(UInt8(ascii: "F"))
         static let wanted = UInt16(UInt8(ascii: "D"))
         static let modex = UInt16(UInt8(ascii: "d"))
@@ -122,6 +125,7 @@ final class PMIxManagement {
         case Kind.ready:
             isReady = true
             return .ready
+        case Kind.connected: return .connected
         case Kind.fence: return .fence(frame.payload)
         case Kind.wanted:
             return Self.number(frame.payload).map { .wanted(ticket: ticket, rank: $0) }
@@ -197,6 +201,7 @@ extension Agent {
                 let waiting = pmix?.pending ?? []
                 pmix?.pending = []
                 for (channel, launch, input) in waiting { start(channel, launch, input: input) }
+            case .connected: tellWired()
             case .fence(let bytes): leader.send(.fence([bytes]))
             case .wanted(let ticket, let rank): leader.send(.modexWanted(ticket: ticket, rank: rank))
             case .modex(let ticket, let status, let bytes):

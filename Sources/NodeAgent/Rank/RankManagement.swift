@@ -76,6 +76,9 @@ final class RankManagement {
 
     var isWaiting: Bool { lines.values.contains { $0.engine.isWaiting } }
 
+    /// A rank has said something.
+    private(set) var hasHeard = false
+
     /// What a rank said. Returns the keys of the node when all its ranks wait.
     func read(_ rank: Int) -> [KeySpace.Entry]? {
         guard let line = lines[rank] else { return nil }
@@ -85,6 +88,7 @@ final class RankManagement {
             if count == 0 || errno != EINTR { line.shut() }
             return nil
         }
+        hasHeard = true
         let fence = say(line.engine.fromRank(Array(bytes[..<count])), rank)
         if line.engine.isWaiting, line.waitingSince == nil { line.waitingSince = MonotonicTime.now() }
         return fence

@@ -31,6 +31,8 @@ private enum Kind {
     static let fenceDone: UInt16 = 27
     static let modexWanted: UInt16 = 28
     static let modex: UInt16 = 29
+    static let wired: UInt16 = 30
+    static let memoryKills: UInt16 = 31
     static let rankUsage: UInt16 = 40
     static let suspend: UInt16 = 41
     static let control: UInt16 = 42
@@ -191,6 +193,14 @@ extension WireMessage {
             w.put(code)
             w.put(text)
             return made(Kind.updated)
+        case .wired: return made(Kind.wired)
+        case .memoryKills(let kills):
+            w.put(kills.rank)
+            w.put(kills.isRank ? 1 : 0)
+            w.put(kills.count)
+            w.put("\(kills.limit)")
+            w.put("\(kills.peak)")
+            return made(Kind.memoryKills)
         case .nodeUsage(let usage):
             w.put(usage.words)
             return made(Kind.nodeUsage)
@@ -276,6 +286,12 @@ extension WireMessage {
         case Kind.fence: self = .fence(try r.list())
         case Kind.fenceDone: self = .fenceDone(try r.list())
         case Kind.modexWanted: self = .modexWanted(ticket: try r.number(), rank: try r.number())
+        case Kind.wired: self = .wired
+        case Kind.memoryKills:
+            self = .memoryKills(
+                MemoryKills(
+                    rank: try r.number(), isRank: try r.number() != 0, count: try r.number(),
+                    limit: UInt64(try r.text()) ?? 0, peak: UInt64(try r.text()) ?? 0))
         case Kind.modex:
             self = .modex(ticket: try r.number(), status: try r.number(), bytes: try r.data())
         case Kind.rankJoining: self = .rankJoining(rank: try r.number())

@@ -48,6 +48,8 @@ package enum WireMessage: Equatable, Sendable {
     /// L→A: every node's, when the last has come.
     case fence([[UInt8]])
     case fenceDone([[UInt8]])
+    /// A→L, once: a rank of the node has spoken PMI or PMIx, so that ranks are of one job.
+    case wired
     /// A→L→A, to the node of `rank`: what that rank published (PMIx direct modex). `ticket` is the asker's.
     case modexWanted(ticket: Int, rank: Int)
     /// A→L→A, to the asker: a PMIx status, and the data when that is 0.
@@ -72,6 +74,8 @@ package enum WireMessage: Equatable, Sendable {
     /// A→L: what came of it; `code` is 0, or an errno with the reason as its text.
     case update([[UInt8]])
     case updated(code: Int, text: [UInt8])
+    /// A→L, before the end of the rank that it concerns: the kernel killed for the container's memory limit.
+    case memoryKills(MemoryKills)
     /// A→L, before its last word: what the whole container used, where its control group counted that.
     case nodeUsage(ResourceUsage)
     /// A→L, in place of `ready`: the node's store lacks the job's image, of which `path` is the first part missing.
@@ -183,6 +187,26 @@ package struct Launch: Equatable, Sendable {
         self.environment = environment
         self.rank = rank
         self.takesInput = takesInput
+    }
+}
+
+/// What the control group of a node's container says of kills for its memory limit; bytes.
+package struct MemoryKills: Equatable, Sendable {
+    /// The rank that ended then; -1 where none did.
+    package var rank: Int
+    /// The rank itself was killed, not something below it.
+    package var isRank: Bool
+    /// Since it was last told.
+    package var count: Int
+    package var limit: UInt64
+    package var peak: UInt64
+
+    package init(rank: Int, isRank: Bool, count: Int, limit: UInt64, peak: UInt64) {
+        self.rank = rank
+        self.isRank = isRank
+        self.count = count
+        self.limit = limit
+        self.peak = peak
     }
 }
 

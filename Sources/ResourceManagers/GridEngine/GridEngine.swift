@@ -48,6 +48,9 @@ package enum GridEngine: ResourceManager {
             whenLost: ["qstat -j \(allocation.jobID) and qhost show whether the node or the job was taken away"])
     }
 
+    /// Its debug output goes to standard error, which is the application's (qrsh(1), "ENVIRONMENTAL VARIABLES").
+    package static func passesToCommands(_ name: String) -> Bool { name != "SGE_DEBUG_LEVEL" }
+
     /// `-V` would put the whole environment on a command line everybody can read; the agents need none of it.
     package static func fanOut(_ agent: AgentStart, in surroundings: Surroundings) -> [FanOutCommand] {
         agent.eachNode(through: { ["qrsh", "-inherit", $0] }, secret: .input)

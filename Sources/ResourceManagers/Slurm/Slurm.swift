@@ -61,6 +61,8 @@ package enum Slurm: ResourceManager {
         ]
     }
 
+    package static func passesToCommands(_ name: String) -> Bool { SlurmVariables.pass(name) }
+
     /// True in every process of a step but the first: `srun -n 4 trireme run -n 4 …` means one job, not four.
     package static func isFollower(_ surroundings: Surroundings) -> Bool {
         guard let tasks = surroundings.environment("SLURM_STEP_NUM_TASKS").flatMap({ Int($0) }), tasks > 1,

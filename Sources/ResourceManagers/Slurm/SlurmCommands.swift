@@ -5,12 +5,13 @@ package enum SlurmCommands {
     /// One `command` on each of `nodes`, once.
     ///
     /// `--overlap` lets the step share processors with the step we may stand in and with the
-    /// ranks; `-K` ends the step when one agent dies; bindings would pin every rank to the agent's core.
+    /// ranks; `-K` ends the step when one agent dies; bindings would pin every rank to the agent's core. `--export`:
+    /// without it a job of `sbatch --export=NONE` would keep its environment, and the secret in it, to itself.
     package static func fanOut(nodes: [String], jobID: String, command: [String]) -> [String] {
         [
             "srun", "--jobid=\(jobID)", "-K", "-N", "\(nodes.count)", "-n", "\(nodes.count)",
             "--ntasks-per-node=1", "--nodelist=\(HostList(nodes).description)", "--mpi=none", "--overlap",
-            "--cpu-bind=none", "--mem=0", "--input=none", "--unbuffered", "--quiet",
+            "--export=ALL", "--cpu-bind=none", "--mem=0", "--input=none", "--unbuffered", "--quiet",
         ] + command
     }
 
@@ -22,7 +23,8 @@ package enum SlurmCommands {
         return [
             "srun", "--jobid=\(jobID)", "-K", "-N", "\(map.nodes.count)", "-n", "\(map.size)",
             "--ntasks-per-node=\(mostTasks)", "--nodelist=\(HostList(map.nodes.map(\.name)).description)",
-            "--mpi=\(processManagement.rawValue)", "--overlap", "--mem=0", "--input=none", "--quiet",
+            "--mpi=\(processManagement.rawValue)", "--overlap", "--export=ALL", "--mem=0",
+            "--input=none", "--quiet",
         ] + command
     }
 
