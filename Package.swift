@@ -52,6 +52,7 @@ let package = Package(
         // L1: values and the kernel.
         target("LinuxSystem", ["CLinux", "Diagnostics"]),  // descriptors, namespaces, mounts, netlink, spawning
         target("OCIModel"),  // references, digests, manifests, configurations
+        target("RegistryWire", ["OCIModel"]),  // the distribution API's words: routes, queries, ranges, challenges
         target("LaunchPlan"),  // everything the kernel is told to start one container
         target("JobModel"),  // tasks, nodes, host lists, exit status
         target("SiteConfiguration", ["LinuxSystem"]),  // where state, stores and programs are
@@ -81,8 +82,9 @@ let package = Package(
         target(
             "RegistryClient",  // the distribution protocol: pull, push, and a registry of one's own
             [
-                "ImageStore", "ImageFormats", "OCIModel", "LinuxSystem", "CLinux", "Diagnostics", httpClient, nioCore,
-                nioPosix, nioHTTP1, nioSSL,
+                "ImageStore", "ImageFormats", "RegistryWire", "OCIModel", "LinuxSystem", "CLinux", "Diagnostics",
+                crypto,
+                httpClient, nioCore, nioPosix, nioHTTP1, nioSSL,
             ]),
 
         // L4, L5
@@ -145,8 +147,8 @@ let package = Package(
         tests("ProcessManagementTests", ["ProcessManagement"]),
         tests("OrchestratorTests", ["Orchestrator", "JobModel", "Diagnostics"]),
         tests("NodeAgentTests", ["NodeAgent", "JobModel", "LinuxSystem", "CLinux"]),
-        tests("RegistryClientTests", ["RegistryClient", "OCIModel", "Diagnostics"]),
-        tests("RegistryTests", ["ImageStore", "OCIModel"]),  // the real programs against registries, sound and not
+        tests("RegistryClientTests", ["RegistryClient", "RegistryWire", "OCIModel", "Diagnostics"]),
+        tests("RegistryTests", ["ImageStore", "OCIModel", crypto]),  // the real programs against registries, sound and not
         tests("ImageFormatsTests", ["ImageFormats", "LinuxSystem", "CLinux"]),
         tests(
             "ContainerRuntimeTests",

@@ -44,7 +44,9 @@ final class StagedLoad {
     ) throws(Diagnostic) {
         let (jobs, places) = assign(knownLayers())
         // Twice: the blob, and what is in it.
-        let need = jobs.reduce(Int64(0)) { $0 + min(image.layers[$1.index].length, .max >> 12) } * 2
+        // Sizes are claims: none may be larger than can be reckoned with.
+        let claimed = jobs.reduce(Int64(0)) { min($0, .max >> 2) + min(image.layers[$1.index].length, .max >> 2) }
+        let need = min(claimed, .max >> 2) * 2
         if let have = store.freeBytes(), have < need { throw store.noSpace(needBytes: need, reason: nil) }
         for (i, layer) in image.layers.enumerated() {
             progress(

@@ -58,13 +58,15 @@ package enum Files {
         }
     }
 
+    /// With the caller's umask, which says what a group may; others never write, whatever it is.
     package static func makeDirectories(_ path: String) throws(SyscallError) {
-        if mkdir(path, 0o777) == 0 || errno == EEXIST { return }
+        let mode: mode_t = 0o775
+        if mkdir(path, mode) == 0 || errno == EEXIST { return }
         guard errno == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex else {
             throw SyscallError("mkdir", path)
         }
         try makeDirectories(String(path[..<slash]))
-        if mkdir(path, 0o777) != 0, errno != EEXIST { throw SyscallError("mkdir", path) }
+        if mkdir(path, mode) != 0, errno != EEXIST { throw SyscallError("mkdir", path) }
     }
 
     package static func read(_ path: String, limit: Int = 16 << 20) throws(SyscallError) -> [UInt8] {

@@ -27,6 +27,30 @@ package struct ImageManifest: Codable, Sendable {
     }
 }
 
+extension ImageManifest {
+    package enum Limit {
+        /// overlayfs takes no more (`OVL_MAX_STACK` in fs/overlayfs/params.h).
+        package static let layers = 500
+        /// Of all layers together: a pebibyte, beyond what any machine unpacks.
+        package static let bytes: Int64 = 1 << 50
+    }
+
+    /// Why `layers` are too many or too large to be an image, before anything is reckoned with their sizes; nil when
+    /// they are not.
+    package static func excess(of layers: [Descriptor]) -> String? {
+        guard layers.count <= Limit.layers else {
+            return "\(layers.count) layers, where at most \(Limit.layers) can be"
+        }
+        var left = Limit.bytes
+        for layer in layers {
+            guard layer.size >= 0 else { return "a layer of \(layer.size) bytes" }
+            guard layer.size <= left else { return "layers of more than \(Limit.bytes) bytes together" }
+            left -= layer.size
+        }
+        return nil
+    }
+}
+
 /// As much of a manifest as signatures and what they are attached to need (image-spec manifest.md, "subject").
 package struct SignatureManifest: Decodable, Sendable {
     package var layers: [Descriptor]

@@ -22,7 +22,7 @@ package struct RegistrySettings: Sendable {
     package var proxies: ProxyRules
     /// Between the nodes of a job: no policy is asked.
     package var isWithinJob = false
-    /// What the job's own registries ask for; sent to whatever is spoken to, so only ever set for those.
+    /// The job's, of which its registries and their clients prove to each other that they know it (`JobProof`).
     package var jobSecret: String?
     /// Policies beside the site's own.
     package var policies: [String]
@@ -30,6 +30,9 @@ package struct RegistrySettings: Sendable {
     package var credentialFile: String
     /// Where podman, buildah and skopeo keep theirs, asked when docker's has none (containers-auth.json(5)).
     package var otherCredentialFiles: [String]
+    /// Of those, the one in the user's runtime directory. A variable that came along from another user (su, sudo)
+    /// names that user's.
+    package var runtimeCredentialFile: String?
 
     package init(environment: (String) -> String?, home: String) {
         func value(_ name: String) -> String? { environment(name).flatMap { $0.isEmpty ? nil : $0 } }
@@ -40,6 +43,7 @@ package struct RegistrySettings: Sendable {
             [value("REGISTRY_AUTH_FILE")].compactMap { $0 }
             + [value("XDG_RUNTIME_DIR"), value("XDG_CONFIG_HOME") ?? home + "/.config"].compactMap { $0 }
             .map { $0 + "/containers/auth.json" }
+        runtimeCredentialFile = value("XDG_RUNTIME_DIR").map { $0 + "/containers/auth.json" }
         certificateDirectories = [
             home + "/.config/containers/certs.d", "/etc/docker/certs.d", "/etc/containers/certs.d",
         ]
@@ -55,13 +59,10 @@ package struct RegistrySettings: Sendable {
 }
 
 extension RegistrySettings {
-    /// The login for a repository, docker's own before podman's.
-    func credential(for host: String, _ repository: String) throws(RegistryFault) -> Credential? {
-        for path in [credentialFile] + otherCredentialFiles {
-            let configuration = try DockerConfiguration(path: path)
-            if let found = try configuration.credential(for: host, repository) { return found }
-        }
-        return nil
+    /// Where a login for a repository comes from, once one is asked for.
+    func credential(for host: String, _ repository: String) -> CredentialSource {
+        if let jobSecret { return .job(secret: jobSecret) }
+        return .stored(self, host: host, repository: repository)
     }
 
     /// The site's policy and the user's.

@@ -1,6 +1,7 @@
 import Testing
 
 @testable import RegistryClient
+@testable import RegistryWire
 
 @Suite struct ChallengeTests {
     @Test func bearer() {

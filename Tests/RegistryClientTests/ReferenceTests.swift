@@ -1,5 +1,6 @@
 import Diagnostics
 import OCIModel
+import RegistryWire
 import Testing
 
 @testable import RegistryClient

@@ -129,7 +129,7 @@ import Testing
         try configure(#"{"credsStore":"missing"}"#)
         #expect(try pull().contains("docker-credential-missing"))
         try configure("{not json")
-        #expect(try pull().contains("[credentials]"))
+        #expect(try pull().contains("config.json is not valid JSON"))
     }
 
     /// podman keeps its logins elsewhere, and for parts of a registry.

@@ -63,6 +63,7 @@ import Testing
         // Pushed elsewhere, the layer stays where it is and the manifest what it was.
         let elsewhereStore = try Sandbox()
         let target = try ServedRegistry(elsewhereStore)
+        try sandbox.logIn(target.host, "trireme", target.password)
         let pushed = try sandbox.trireme("push", "\(host)/x:1", "\(target.host)/y:1")
         #expect(pushed.status == 0, "\(pushed.errorText)")
         #expect(pushed.lines == ["Pushed image: \(target.host)/y:1 \(image.manifest.digest)"])

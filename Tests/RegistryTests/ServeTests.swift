@@ -250,8 +250,13 @@ import Testing
         #expect(pulled.status == 0, "\(pulled.errorText)")
         let digest = try podman("image", "inspect", "--format", "{{.Digest}}", "\(registry.host)/team/app:1")
         #expect(digest.lines == [image.manifest.digest], "\(digest.errorText)")
+        let login = try podman(
+            "login", "-u", "trireme", "-p", registry.password, "--tls-verify=false", "--authfile",
+            directory + "/auth.json", registry.host)
+        #expect(login.status == 0, "\(login.errorText)")
         let pushed = try podman(
-            "push", "-q", "--tls-verify=false", "\(registry.host)/team/app:1", "\(registry.host)/team/back:2")
+            "push", "-q", "--tls-verify=false", "--authfile", directory + "/auth.json", "\(registry.host)/team/app:1",
+            "\(registry.host)/team/back:2")
         #expect(pushed.status == 0, "\(pushed.errorText)")
         #expect(try sandbox.images().contains("team/back:2"))
         let again = try Sandbox().trireme("pull", "-q", "\(registry.host)/team/back:2")
@@ -268,7 +273,8 @@ import Testing
         let layout = outside.directory.path + "/layout"
         let copied = try runProgram([
             "skopeo", "copy", "-q", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false",
-            "docker://127.0.0.1:\(source.port)/x:1", "docker://\(registry.host)/team/app:1",
+            "--dest-creds", "trireme:\(registry.password)", "docker://127.0.0.1:\(source.port)/x:1",
+            "docker://\(registry.host)/team/app:1",
         ])
         #expect(copied.status == 0, "\(copied.errorText)")
         #expect(try sandbox.images() == ["team/app:1"])

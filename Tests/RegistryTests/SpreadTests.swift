@@ -17,7 +17,7 @@ import Testing
         ]
         process.environment = ProcessInfo.processInfo.environment
             .merging(sandbox.environment.compactMapValues { $0 }) { $1 }
-            .merging(["TRIREME_JOB_SECRET": String(repeating: "ab", count: 32)]) { $1 }
+            .merging(["TRIREME_JOB_SECRET": JobSecret.text]) { $1 }
         let output = Pipe()
         process.standardOutput = output
         try process.run()
@@ -38,8 +38,12 @@ import Testing
         let image = try TestImage.make()
         let sandbox = try Sandbox()
         // The leader's registry is counted by a server that stands for it.
-        let leader = try SocketServer { request, _ in image.reply(request, name: "sha256") }
+        let secret = JobSecret()
+        let leader = try SocketServer { request, _ in
+            secret.refusal(request) ?? image.reply(request, name: "sha256")
+        }
         defer { leader.stop() }
+        secret.port = leader.port
         let probe = try SocketServer { _, _ in .notFound }
         let port = probe.port
         probe.stop()
@@ -71,5 +75,68 @@ import Testing
         let (again, output) = try node(1, stores[1], port, image.manifest.digest, address, sandbox)
         #expect(line(output) == "spread-done 1 itself\n")
         again.waitUntilExit()
+    }
+    /// Who holds the port of the node above learns nothing and gives nothing: it does not know the job's secret.
+    @Test func strangersPortIsPassedOver() throws {
+        let image = try TestImage.make()
+        let sandbox = try Sandbox()
+        let secret = JobSecret()
+        let leader = try SocketServer { request, _ in
+            secret.refusal(request) ?? image.reply(request, name: "sha256")
+        }
+        defer { leader.stop() }
+        secret.port = leader.port
+        // One stranger answers as if it had everything, one plays back a proof that it drew itself.
+        let guess = String(repeating: "0", count: 64)
+        let replies: [@Sendable (SeenRequest) -> Reply] = [
+            { image.reply($0, name: "sha256") },
+            { _ in
+                Reply(
+                    status: 401,
+                    headers: ["WWW-Authenticate": "Trireme nonce=\"\(guess)\", proof=\"\(guess)\""])
+            },
+        ]
+        for (number, reply) in replies.enumerated() {
+            let stranger = try SocketServer { request, _ in reply(request) }
+            defer { stranger.stop() }
+            let store = sandbox.directory.path + "/s\(number)"
+            let (node, output) = try node(
+                1, store, stranger.port, image.manifest.digest, "127.0.0.1:\(leader.port)", sandbox)
+            #expect(line(output) == "spread-done 1 127.0.0.1:\(leader.port)\n")
+            node.waitUntilExit()
+            #expect(node.terminationStatus == 0)
+            #expect(!stranger.requests.isEmpty)
+            for request in stranger.requests {
+                #expect(request.target == "/v2/" && request.headers["authorization"] == nil)
+                let said =
+                    request.headers.map { $0.key + $0.value }.joined() + String(decoding: request.body, as: UTF8.self)
+                #expect(!said.contains(JobSecret.text) && !said.contains(image.manifest.digest))
+            }
+        }
+    }
+
+    /// The registry of a job serves who proves to know its secret, at the address he dialled.
+    @Test func jobsRegistryWantsProof() throws {
+        let sandbox = try Sandbox()
+        let registry = try ServedRegistry(
+            sandbox, "--within-job", "--read-only", with: ["TRIREME_JOB_SECRET": JobSecret.text])
+        #expect(try registry.send("GET", "/v2/", isLoggedIn: false).headers["www-authenticate"] == nil)
+        let nonce = String(repeating: "7", count: 64)
+        let asked = try registry.send("GET", "/v2/", headers: ["Trireme-Nonce": nonce], isLoggedIn: false)
+        #expect(asked.status == 401)
+        let words = (asked.headers["www-authenticate"] ?? "").split(separator: "\"")
+        try #require(words.count == 4)
+        let theirs = String(words[1])
+        #expect(String(words[3]) == JobSecret.proof("registry", nonce, theirs, registry.host))
+        func get(_ authorization: String) throws -> Int {
+            try registry.send("GET", "/v2/", headers: ["Authorization": authorization], isLoggedIn: false).status
+        }
+        #expect(try get("Trireme \(nonce):\(JobSecret.proof("client", nonce, theirs, registry.host))") == 200)
+        let wrong = [
+            "Bearer \(JobSecret.text)", "Trireme \(nonce):\(words[3])", "Trireme \(nonce):", "Trireme :",
+            "Trireme \(nonce):\(JobSecret.proof("client", nonce, theirs, "127.0.0.1:1"))",
+            "Trireme \(nonce):\(JobSecret.proof("client", nonce, nonce, registry.host))",
+        ]
+        for header in wrong { #expect(try get(header) == 401, "\(header)") }
     }
 }

@@ -17,7 +17,7 @@ enum ImportRules {
     /// The container half knows no jobs; the job half knows no images.
     static let containerHalf: Set<String> = [
         "ContainerRuntime", "RegistryClient", "ImageStore", "ImageFormats", "ImageMount", "ContainerLaunch", "OCIModel",
-        "LaunchPlan",
+        "RegistryWire", "LaunchPlan",
     ]
     static let jobHalf: Set<String> = ["Orchestrator", "ResourceManagers", "JobModel"]
 
@@ -26,6 +26,7 @@ enum ImportRules {
         "LinuxSystem": ["CLinux", "Diagnostics"],
         "HostCheck": ["LinuxSystem", "CLinux", "SiteConfiguration"],
         "OCIModel": [],
+        "RegistryWire": ["OCIModel"],
         "LaunchPlan": [],
         "JobModel": ["Diagnostics"],
         "JobNetwork": ["LinuxSystem", "CLinux"],
@@ -45,7 +46,8 @@ enum ImportRules {
         ],
         "Telemetry": ["JobModel", "LinuxSystem", "FoundationEssentials"],
         "RegistryClient": [
-            "ImageStore", "ImageFormats", "OCIModel", "LinuxSystem", "CLinux", "Diagnostics", "AsyncHTTPClient",
+            "RegistryWire", "Crypto", "ImageStore", "ImageFormats", "OCIModel", "LinuxSystem", "CLinux", "Diagnostics",
+            "AsyncHTTPClient",
             "NIOCore", "NIOPosix", "NIOHTTP1", "NIOSSL", "FoundationEssentials", "Synchronization", "Dispatch",
         ],
         "ContainerRuntime": [

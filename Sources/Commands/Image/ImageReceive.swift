@@ -64,7 +64,7 @@ package struct ImageReceive: ParsableCommand {
         let isThere = try store.ownImage(named: digest.description) != nil
         var upstream: String?
         if 2 * index + 1 < all.count {
-            if !isThere { upstream = ImageReceive.reachable(parent, leader) }
+            if !isThere { upstream = ImageReceive.reachable(parent, leader, key) }
             do { server = try serve(from: upstream, data.path, key) } catch {
                 // The port is another's: the nodes below turn to the first source.
                 Output.standard.line(Diagnostic.harmless("\(here) serves no others: \(error)"), to: .progress)
@@ -118,29 +118,42 @@ package struct ImageReceive: ParsableCommand {
         static let pauseMicroseconds: UInt32 = 200_000
     }
 
-    /// `parent` when it takes a connection, else the first of the others that does: of the leader's addresses some may
-    /// lead nowhere from here.
-    private static func reachable(_ parent: String?, _ others: [String]) -> String? {
+    /// `parent` when it proves that it is of this job, else the first of the others that does: of the leader's addresses
+    /// some may lead nowhere from here, and another user may hold the parent's port.
+    ///
+    /// - Returns: the address in numbers, as it was proved.
+    private static func reachable(_ parent: String?, _ others: [String], _ secret: String) -> String? {
         let deadline = MonotonicTime.now() + Patience.parentMilliseconds
         while let parent {
-            if answers(parent) { return parent }
+            if let number = answering(parent) {
+                if JobRegistry.proves(number, secret: secret, settings: RegistryCommands.settings()) { return number }
+                break
+            }
             if MonotonicTime.now() >= deadline { break }
             usleep(Patience.pauseMicroseconds)
         }
         for round in 0..<Patience.rounds {
             if round > 0 { usleep(Patience.pauseMicroseconds) }
-            if let found = others.first(where: answers) { return found }
+            for other in others {
+                if let number = answering(other),
+                    JobRegistry.proves(number, secret: secret, settings: RegistryCommands.settings())
+                {
+                    return number
+                }
+            }
         }
         return nil
     }
 
+    /// The address in numbers when it takes a connection.
+    ///
     /// - Parameter address: `HOST:PORT`; a name is looked up (getaddrinfo(3)).
-    private static func answers(_ address: String) -> Bool {
+    private static func answering(_ address: String) -> String? {
         let parts = address.split(separator: ":").map(String.init)
         var hints = addrinfo()
         hints.ai_family = AF_INET
         var found: UnsafeMutablePointer<addrinfo>?
-        guard parts.count == 2, getaddrinfo(parts[0], nil, &hints, &found) == 0, let found else { return false }
+        guard parts.count == 2, getaddrinfo(parts[0], nil, &hints, &found) == 0, let found else { return nil }
         defer { freeaddrinfo(found) }
         var text = [CChar](repeating: 0, count: Int(INET_ADDRSTRLEN))
         let isNumeric = found.pointee.ai_addr.withMemoryRebound(to: sockaddr_in.self, capacity: 1) {
@@ -148,7 +161,10 @@ package struct ImageReceive: ParsableCommand {
             return inet_ntop(AF_INET, &number, &text, socklen_t(INET_ADDRSTRLEN)) != nil
         }
         let number = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        return isNumeric && (try? TCPSocket.connect("\(number):\(parts[1])", milliseconds: 3000)) != nil
+        guard isNumeric, (try? TCPSocket.connect("\(number):\(parts[1])", milliseconds: 3000)) != nil else {
+            return nil
+        }
+        return "\(number):\(parts[1])"
     }
 
     /// From `nearest`, and where that does not have it, from the leader.
@@ -160,7 +176,7 @@ package struct ImageReceive: ParsableCommand {
         var failure: Diagnostic?
         let attempts: [(String?, [String])] = [(nearest, []), (nil, leader)]
         for (parent, others) in attempts {
-            guard let place = ImageReceive.reachable(parent, others),
+            guard let place = ImageReceive.reachable(parent, others, key),
                 let reference = RemoteReference("\(place)/\(RegistryServer.byDigest)@\(digest)")
             else { continue }
             var settings = RegistryCommands.settings()
@@ -185,14 +201,14 @@ package struct ImageReceive: ParsableCommand {
     /// processes may leave them no time to clean up (srun kills at once).
     private func awaitEnd(_ ending: sigset_t, _ leader: [String]) {
         var ending = ending
-        let source = leader.first(where: ImageReceive.answers)
+        let source = leader.first { ImageReceive.answering($0) != nil }
         var silence = 0
         while silence < 2 {
             var pause = timespec(tv_sec: 0, tv_nsec: 300_000_000)
             if sigtimedwait(&ending, nil, &pause) > 0 { return }
             var output = pollfd(fd: STDOUT_FILENO, events: 0, revents: 0)
             if poll(&output, 1, 0) > 0, Int32(output.revents) & (POLLERR | POLLHUP) != 0 { return }
-            silence = source.map { ImageReceive.answers($0) ? 0 : silence + 1 } ?? 0
+            silence = source.map { ImageReceive.answering($0) == nil ? silence + 1 : 0 } ?? 0
         }
     }
 }

@@ -37,8 +37,11 @@ package struct LoginCommand: ParsableCommand {
             throw Diagnostic(
                 DiagnosticCode("usage"), "login", reasons: ["user or password is empty, or the user holds a colon"])
         }
-        try login.store(user: user, password: password)
-        Output.standard.line("Logged in to \(login.registry) as \(user)")
+        let isAsked = try login.store(user: user, password: password)
+        Output.standard.line(
+            isAsked
+                ? "Logged in to \(login.registry) as \(user)"
+                : "\(login.registry) asks for no login; this one is kept for when it does")
     }
 
     private static func ask(_ prompt: String, echo: Bool) throws(Diagnostic) -> String {

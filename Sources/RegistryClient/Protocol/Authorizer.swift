@@ -1,13 +1,18 @@
 import AsyncHTTPClient
 import FoundationEssentials
 import NIOHTTP1
+import RegistryWire
 
 /// The `Authorization` header of one registry, per scope; tokens are fetched when asked for and
 /// renewed before or when they expire (distribution token specification).
 actor Authorizer {
     private let transport: Transport
     private let endpoint: RegistryEndpoint
-    private let credential: Credential?
+    private let source: CredentialSource
+    /// Filled when a registry first asks.
+    private var found: CredentialSource.Found?
+    /// In a job: what this client proves itself with, once the registry has.
+    private var jobHeader: String?
     private var known: [String: Grant] = [:]
     private var inProgress: [String: Task<Grant, any Error>] = [:]
 
@@ -23,23 +28,63 @@ actor Authorizer {
         static let lifeSeconds = 60.0
     }
 
-    init(_ transport: Transport, _ endpoint: RegistryEndpoint, _ credential: Credential?) {
+    init(_ transport: Transport, _ endpoint: RegistryEndpoint, _ source: CredentialSource) {
         self.transport = transport
         self.endpoint = endpoint
-        self.credential = credential
+        self.source = source
     }
 
+    private var credential: Credential? {
+        if found == nil { found = source.find() }
+        return found?.credential
+    }
+
+    /// Whether the registry has ever asked for a login.
+    var wasAsked: Bool { found != nil }
+
+    /// What was wrong with the places that logins are kept in; matters to who needs one.
+    var problems: [RegistryFault] { found?.problems ?? [] }
+
     /// What to send before the registry has asked; nil when nothing is known yet.
-    func header(for scope: String) -> String? {
-        if let secret = transport.settings.jobSecret { return "Bearer " + secret }
+    func header(for scope: String) async throws(RegistryFault) -> String? {
+        if case .job(let secret) = source { return try await proven(JobProof(secret: secret)) }
         guard let grant = known[scope], grant.usableUntil > Activity.now() else { return nil }
         return grant.header
     }
 
+    /// The header that proves knowledge of the job's secret to a registry that has proved its own (`JobProof`). Nothing
+    /// of ours was said before but a number drawn for this.
+    private func proven(_ proof: JobProof) async throws(RegistryFault) -> String {
+        if let jobHeader { return jobHeader }
+        let nonce = JobProof.nonce()
+        var request = RegistryRequest(url: endpoint.base + "/v2/")
+        request.headers.add(name: JobProof.nonceHeader, value: nonce)
+        let (response, isFromOrigin) = try await transport.send(request)
+        _ = try? await response.bytes(
+            limit: Limit.tokenBytes, idleSeconds: transport.settings.idleSeconds, host: endpoint.host)
+        let challenge = response.headers["WWW-Authenticate"].flatMap(Challenge.parse)
+            .first { $0.scheme == JobProof.scheme }
+        guard isFromOrigin, let theirs = challenge?.parameters["nonce"], JobProof.isNonce(theirs),
+            let claim = challenge?.parameters["proof"],
+            proof.isProof(claim, of: .registry, client: nonce, registry: theirs, at: endpoint.authority)
+        else {
+            throw RegistryFault(
+                .registryUntrusted, ["\(endpoint.authority) does not know this job's secret: it is another's"])
+        }
+        let answer = proof.proof(of: .client, client: nonce, registry: theirs, at: endpoint.authority)
+        jobHeader = "Trireme \(nonce):\(answer)"
+        return "Trireme \(nonce):\(answer)"
+    }
+
     /// The header that answers `challenges`; `rejected` is the one that was not accepted.
     func answer(_ challenges: [Challenge], scope: String, rejected: String?) async throws(RegistryFault) -> String {
+        if case .job(let secret) = source {
+            // A registry of the same job that was started anew.
+            if jobHeader == rejected { jobHeader = nil }
+            return try await proven(JobProof(secret: secret))
+        }
         // Another transfer may have renewed it meanwhile.
-        if let header = header(for: scope), header != rejected { return header }
+        if let header = try await header(for: scope), header != rejected { return header }
         known[scope] = nil
         let task: Task<Grant, any Error>
         if let running = inProgress[scope] {
@@ -66,8 +111,8 @@ actor Authorizer {
     private func refusal() -> RegistryFault {
         credential == nil
             ? RegistryFault(
-                .registryAuthentication, ["\(endpoint.authority) wants a login"],
-                remedies: ["trireme login \(endpoint.authority)"])
+                .registryAuthentication, ["\(endpoint.authority) wants a login"] + problems.flatMap(\.reasons),
+                remedies: ["trireme login \(endpoint.authority)"] + problems.flatMap(\.remedies))
             : RegistryFault(
                 .registryAuthentication, ["\(endpoint.authority) does not accept the stored login"],
                 remedies: ["trireme login \(endpoint.authority)"])
@@ -106,13 +151,16 @@ actor Authorizer {
         guard let realm = challenge.parameters["realm"], var url = URLComponents(string: realm), let host = url.host,
             let scheme = url.scheme?.lowercased(), scheme == "https" || scheme == "http"
         else { throw .malformed("\(endpoint.authority) names no token service") }
-        // A login is not told in clear because a registry asks for it.
-        if scheme == "http", !transport.mayBePlain(host), endpoint.isSecure || credential != nil {
+        let credential = credential
+        // A login is not told in clear because a registry asks for it; one that is spoken to in clear hears it anyway.
+        let isOwn = !endpoint.isSecure && host == endpoint.host && url.port == endpoint.port
+        if scheme == "http", !isOwn, !transport.mayBePlain(host), endpoint.isSecure || credential != nil {
             throw RegistryFault(
                 .registryUntrusted, ["\(endpoint.authority) sends to a token service without TLS, \(host)"])
         }
         let service = challenge.parameters["service"]
         var request = RegistryRequest(url: realm)
+        request.holdsCredential = credential != nil
         // A mount speaks of two repositories, each a scope of its own.
         let scopes = scope.split(separator: " ").map { ("scope", String($0)) }
         var query = service.map { [("service", $0)] } ?? []
@@ -122,14 +170,15 @@ actor Authorizer {
             ]
             request.method = .POST
             request.headers.add(name: "Content-Type", value: "application/x-www-form-urlencoded")
-            request.body = .bytes(Array(query.map { "\($0)=\(Authorizer.escaped($1))" }.joined(separator: "&").utf8))
+            request.body = .bytes(
+                Array(query.map { "\($0)=\(PercentEncoding.encoded($1))" }.joined(separator: "&").utf8))
         } else {
             query += scopes
             if case .password(let user, let password) = credential {
                 query.append(("account", user))
                 request.headers.add(name: "Authorization", value: Authorizer.basic(user, password))
             }
-            let added = query.map { "\($0)=\(Authorizer.escaped($1))" }.joined(separator: "&")
+            let added = query.map { "\($0)=\(PercentEncoding.encoded($1))" }.joined(separator: "&")
             url.percentEncodedQuery = [url.percentEncodedQuery, added].compactMap { $0 }.filter { !$0.isEmpty }
                 .joined(separator: "&")
             request.url = url.string ?? realm
@@ -147,6 +196,7 @@ actor Authorizer {
             return (response.status, response.headers, body)
         }
         if status.code == 401 || status.code == 403 {
+            guard credential != nil else { throw refusal() }
             throw RegistryFault(
                 .registryAuthentication,
                 ["the token service \(host) does not accept the login for \(endpoint.authority)"],
@@ -164,16 +214,22 @@ actor Authorizer {
         return Grant(
             header: "Bearer " + token, usableUntil: Activity.now() + Int64((life - min(5, life / 4)) * 1e9))
     }
+}
 
-    /// `text` for a query or a form: everything but RFC 3986's unreserved characters is escaped.
-    static func escaped(_ text: String) -> String {
-        var result = ""
-        for byte in text.utf8 {
-            switch byte {
-            case 48...57, 65...90, 97...122, 45, 46, 95, 126: result.unicodeScalars.append(Unicode.Scalar(byte))
-            default: result += "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16, uppercase: true)
-            }
+/// A registry of a job, from outside its protocol.
+package enum JobRegistry {
+    /// Whether who answers at `address` (`HOST:PORT` in numbers) knows the job's secret.
+    package static func proves(_ address: String, secret: String, settings: RegistrySettings) -> Bool {
+        var settings = settings
+        settings.idleSeconds = min(settings.idleSeconds, 10)
+        let transport = Transport(settings)
+        let endpoint = RegistryEndpoint(name: address, isSecure: false)
+        let isProven: Bool? = try? blocking { () throws(RegistryFault) in
+            let authorizer = Authorizer(transport, endpoint, .job(secret: secret))
+            let isProven = (try? await authorizer.header(for: "")) != nil
+            await transport.shutdown()
+            return isProven
         }
-        return result
+        return isProven ?? false
     }
 }

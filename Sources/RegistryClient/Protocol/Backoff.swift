@@ -34,7 +34,7 @@ struct Backoff: Sendable {
         seconds *= Double.random(in: 0.5...1)
         if let asked = fault.retryAfter {
             guard asked <= longestWait else {
-                final.reasons.append("it asks to come back in \(Int(asked)) s")
+                final.reasons.append("it asks to come back in \(Int(min(asked, 1e15))) s")
                 throw final
             }
             seconds = max(seconds, asked)

@@ -38,10 +38,16 @@ package struct DockerConfiguration {
 
     /// The login for `repository` at `host` (as in a reference: `docker.io`, `ghcr.io`), if there is one. podman
     /// also keeps logins for parts of a registry (`HOST/NAMESPACE`): the longest that fits counts.
-    package func credential(for host: String, _ repository: String = "") throws(RegistryFault) -> Credential? {
+    ///
+    /// - Parameter note: told of a helper that cannot be asked; the file's own entries are then looked at.
+    package func credential(
+        for host: String, _ repository: String = "", note: (RegistryFault) -> Void = { _ in }
+    ) throws(RegistryFault) -> Credential? {
         if let helper = helper(for: host) {
-            let found = try CredentialHelper(name: helper).get(DockerConfiguration.key(host))
-            if found != nil { return found }
+            do throws(RegistryFault) {
+                let found = try CredentialHelper(name: helper).get(DockerConfiguration.key(host))
+                if found != nil { return found }
+            } catch { note(error) }
         }
         guard case .object(let auths) = root["auths"] else { return nil }
         let fitting = auths.compactMap { key, entry in

@@ -4,6 +4,7 @@ import ImageStore
 import NIOCore
 import NIOHTTP1
 import OCIModel
+import RegistryWire
 
 /// One repository of one registry (distribution-spec v1.1): requests with authorisation and patience.
 final class Registry: Sendable {
@@ -23,7 +24,7 @@ final class Registry: Sendable {
 
     init(
         _ transport: Transport, _ endpoint: RegistryEndpoint, scope: String, repository: String,
-        credential: Credential?
+        credential: CredentialSource
     ) {
         self.transport = transport
         self.endpoint = endpoint
@@ -49,7 +50,7 @@ final class Registry: Sendable {
         var request = request
         // Where an upload or a link leads to another host, our credentials stay behind.
         let isOurs = isOurs(request.url)
-        var header = isOurs ? await authorizer.header(for: scope) : nil
+        var header = isOurs ? try await authorizer.header(for: scope) : nil
         var isRenewed = false
         while true {
             request.headers.remove(name: "Authorization")
@@ -68,12 +69,22 @@ final class Registry: Sendable {
             var fault = RegistryFault(
                 status: response.status, headers: response.headers, body: body,
                 what: isFromOrigin ? what : "\(what) (after a redirect to another host)")
-            if fault.code == .registryAuthentication, isFromOrigin, fault.remedies.isEmpty {
-                fault.remedies = ["trireme login \(endpoint.authority)"]
-            }
+            if fault.code == .registryAuthentication, isFromOrigin { await adviseLogin(&fault) }
             throw fault
         }
     }
+
+    /// A registry that has never asked for a login has none to give.
+    private func adviseLogin(_ fault: inout RegistryFault) async {
+        guard await authorizer.wasAsked else { return }
+        let problems = await authorizer.problems
+        fault.reasons += problems.flatMap(\.reasons)
+        if fault.remedies.isEmpty { fault.remedies = ["trireme login \(endpoint.authority)"] }
+        fault.remedies += problems.flatMap(\.remedies)
+    }
+
+    /// Whether the registry has ever asked for a login.
+    var asksForLogin: Bool { get async { await authorizer.wasAsked } }
 
     private func isOurs(_ url: String) -> Bool {
         guard let there = URL(string: url), let here = URL(string: endpoint.base) else { return false }

@@ -7,6 +7,7 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 import NIOSSL
+import RegistryWire
 
 extension RegistryFault {
     /// What a remote side wrote, fit for a terminal and of bearable length.
@@ -88,26 +89,6 @@ extension RegistryFault {
             retryAfter = headers.first(name: "Retry-After").flatMap(RetryAfter.seconds)
         default: self.init(.registryRefused, reasons)
         }
-    }
-}
-
-/// `Retry-After`: seconds or a date (RFC 9110, section 10.2.3).
-package enum RetryAfter {
-    package static func seconds(_ text: String) -> Double? {
-        if let seconds = Int(text) { return seconds >= 0 ? Double(seconds) : nil }
-        // Sun, 06 Nov 1994 08:49:37 GMT
-        let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-        let words = text.split(whereSeparator: { $0 == " " || $0 == ":" })
-        guard words.count == 8, words[7] == "GMT", let day = Int32(words[1]),
-            let month = months.firstIndex(of: String(words[2])), let year = Int32(words[3]),
-            let hour = Int32(words[4]), let minute = Int32(words[5]), let second = Int32(words[6])
-        else { return nil }
-        var parts = tm()
-        parts.tm_mday = day
-        parts.tm_mon = Int32(month)
-        parts.tm_year = year - 1900
-        (parts.tm_hour, parts.tm_min, parts.tm_sec) = (hour, minute, second)
-        return max(0, Double(timegm(&parts) - time(nil)))
     }
 }
 

@@ -19,20 +19,24 @@ package struct RegistryLogin {
     }
 
     /// Checks the login at the registry and keeps it.
-    package func store(user: String, password: String) throws(Diagnostic) {
+    ///
+    /// - Returns: false when the registry let us in without asking for it.
+    package func store(user: String, password: String) throws(Diagnostic) -> Bool {
         do throws(RegistryFault) {
             let transport = Transport(settings)
             defer { try? blocking { () throws(RegistryFault) in await transport.shutdown() } }
             let host = host
-            try blocking { () throws(RegistryFault) in
+            let isAsked = try blocking { () throws(RegistryFault) in
                 let endpoint = try await RegistryEndpoint.reachable(host, transport)
                 let registry = Registry(
-                    transport, endpoint, scope: "", repository: "", credential: .password(user: user, password))
+                    transport, endpoint, scope: "", repository: "", credential: .known(.password(user: user, password)))
                 let request = RegistryRequest(url: endpoint.base + "/v2/")
                 _ = try await registry.send(request, accepting: [200], what: "login")
+                return await registry.asksForLogin
             }
             var configuration = try DockerConfiguration(path: settings.credentialFile)
             try configuration.store(user: user, password: password, for: host)
+            return isAsked
         } catch {
             var fault = error
             if fault.code == .registryAuthentication { fault.remedies = ["check user and password"] }

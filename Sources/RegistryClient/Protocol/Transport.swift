@@ -13,6 +13,8 @@ struct RegistryRequest: Sendable {
     var url: String
     var headers = HTTPHeaders()
     var body: RequestBody?
+    /// A login is in its body or address: it goes nowhere else than where it was sent.
+    var holdsCredential = false
 
     enum RequestBody: Sendable {
         case bytes([UInt8])
@@ -45,7 +47,7 @@ final class Transport: Sendable {
     }
 
     /// Sends `request` and follows redirects. `Authorization` is dropped for good at the first
-    /// redirect to another scheme, host or port.
+    /// redirect to another scheme, host or port; a request that holds a login elsewhere does not go there at all.
     ///
     /// - Returns: the answer, and whether it came from where the request was sent.
     func send(_ request: RegistryRequest) async throws(RegistryFault) -> (
@@ -67,7 +69,20 @@ final class Transport: Sendable {
             }
             if (scheme, host, next.port) != (here.scheme?.lowercased(), here.host, here.port) {
                 isFromOrigin = false
+                if request.holdsCredential {
+                    throw RegistryFault(
+                        .registryUntrusted,
+                        [
+                            "\(here.host ?? "") redirects a login to another host,"
+                                + " \(RegistryFault.printable(host + (next.port.map { ":\($0)" } ?? "")))"
+                        ])
+                }
                 for name in ["Authorization", "Cookie"] { request.headers.remove(name: name) }
+            }
+            // RFC 9110, section 15.4: only 307 and 308 repeat what was sent.
+            let isRepeated = [307, 308].contains(response.status.code) || request.method == .HEAD
+            if !isRepeated, request.method == .POST || response.status == .seeOther {
+                (request.method, request.body) = (.GET, nil)
             }
             request.url = next.absoluteString
         }

@@ -25,19 +25,23 @@ final class ImportQueue: Sendable {
     ) async -> Diagnostic? {
         guard let manifest = try? RemoteManifest(bytes: bytes, type: type, claimed: nil, expected: digest, what: ""),
             !manifest.isIndex, let image = try? ResolvedImage(manifest),
-            let blob = content.blob(image.configuration.digest),
-            let configurationBytes = try? Files.read(blob.path),
+            let configurationBytes = content.bytes(image.configuration.digest),
             let configuration = try? JSONDecoder().decode(ImageConfiguration.self, from: Data(configurationBytes)),
             configuration.platform.map({ Platform.current.accepts($0) }) ?? true,
             let diffIDs = configuration.rootFileSystem?.diffIDs, diffIDs.count == image.layers.count
         else { return nil }
         var layers: [IncomingLayer] = []
         for (layer, diffID) in zip(image.layers, diffIDs) {
-            guard let blob = content.blob(layer.digest) else { return nil }
+            guard let blob = content.blob(layer.digest), blob.size == layer.size else { return nil }
             layers.append(
                 IncomingLayer(
                     name: layer.digest.description, length: layer.size, diffID: diffID, blobDigest: layer.digest
-                ) { () throws(ArchiveFault) in try BlobFile(blob.path, length: blob.size) })
+                ) { () throws(ArchiveFault) in
+                    guard let blob = content.blob(layer.digest), blob.size == layer.size else {
+                        throw ArchiveFault(.system, "the blob is gone")
+                    }
+                    return BlobFile(blob)
+                })
         }
         let incoming = IncomingImage(
             names: name.map { [$0] } ?? [], manifest: (bytes, image.descriptor),
@@ -63,14 +67,14 @@ final class ImportQueue: Sendable {
     }
 }
 
-/// A blob read from its own file.
+/// A blob of the registry's own.
 private final class BlobFile: ByteStream {
-    private let file: OwnedDescriptor
+    private let blob: RegistryContent.Blob
     private let range: FileRange
 
-    init(_ path: String, length: Int64) throws(ArchiveFault) {
-        do throws(SyscallError) { file = try OwnedDescriptor.open(path, O_RDONLY) } catch { throw ArchiveFault(error) }
-        range = FileRange(file.raw, length: length)
+    init(_ blob: RegistryContent.Blob) {
+        self.blob = blob
+        range = FileRange(blob.descriptor.raw, length: blob.size)
     }
 
     func read(into buffer: UnsafeMutableRawBufferPointer) throws(ArchiveFault) -> Int { try range.read(into: buffer) }

@@ -1,11 +1,13 @@
 import Diagnostics
 import FoundationEssentials
 import Glibc
+import ImageFormats
 import ImageStore
 import LinuxSystem
 import NIOCore
 import NIOHTTP1
 import OCIModel
+import RegistryWire
 
 extension RegistryHandler {
     private enum Limit { static let manifestBytes = 4 << 20 }
@@ -44,10 +46,17 @@ extension RegistryHandler {
         }
         let isIndex = manifest.manifests != nil
         let type = manifest.mediaType ?? header ?? (isIndex ? MediaType.index : MediaType.manifest)
+        let layers = manifest.layers ?? []
+        if let excess = ImageManifest.excess(of: layers) { return RegistryReply(.manifestInvalid, excess) }
         // A manifest comes after what it speaks of; foreign layers lie elsewhere.
-        let needed = (manifest.layers ?? []) + [manifest.config].compactMap { $0 }
-        for blob in needed where !blob.isForeign && content.blob(blob.digest) == nil {
-            return RegistryReply(.manifestBlobUnknown, "blob \(blob.digest) is not here")
+        for described in layers + [manifest.config].compactMap({ $0 }) where !described.isForeign {
+            guard let blob = content.blob(described.digest) else {
+                return RegistryReply(.manifestBlobUnknown, "blob \(described.digest) is not here")
+            }
+            guard blob.size == described.size else {
+                return RegistryReply(
+                    .manifestInvalid, "blob \(described.digest) has \(blob.size) bytes, not \(described.size)")
+            }
         }
         for entry in manifest.manifests ?? [] where content.manifest(name, entry.digest.description) == nil {
             return RegistryReply(.manifestBlobUnknown, "manifest \(entry.digest) is not here")
@@ -77,41 +86,29 @@ extension RegistryHandler {
     // MARK: Blobs
 
     func startUpload(_ name: String, _ query: RegistryQuery, _ body: RequestBody) async throws -> RegistryReply {
-        if let mount = query["mount"].flatMap({ Digest($0) }), content.blob(mount) != nil {
-            return created(name, mount)
-        }
-        content.prune()
-        let id =
-            String(UInt64.random(in: .min ... .max), radix: 36) + String(UInt64.random(in: .min ... .max), radix: 36)
-        _ = try OwnedDescriptor.open(content.uploads + "/" + id, O_WRONLY | O_CREAT | O_EXCL, mode: 0o644)
-        if let wanted = query["digest"] { return try await close(name, id, wanted, body) }
-        return state(name, id, 0, .accepted)
+        if let mount = query["mount"].flatMap({ Digest($0) }), content.has(mount) { return created(name, mount) }
+        let id = try content.makeUpload()
+        guard let wanted = query["digest"] else { return state(name, id, 0, .accepted) }
+        return try await receive(name, id, from: nil, body, closingAs: wanted)
     }
 
     func upload(
         _ name: String, _ id: String, _ head: HTTPRequestHead, _ query: RegistryQuery, _ body: RequestBody
     ) async throws -> RegistryReply {
-        let path = content.uploads + "/" + id
-        var status = stat()
-        guard id.utf8.allSatisfy({ (48...57).contains($0) || (97...122).contains($0) }), stat(path, &status) == 0 else {
-            return RegistryReply(.uploadUnknown, "no such upload")
-        }
-        let size = Int64(status.st_size)
+        let path = RegistryContent.upload(id)
+        guard id.utf8.allSatisfy({ (48...57).contains($0) || (97...122).contains($0) }),
+            let entry = content.directory.entry(path), !entry.isDirectory
+        else { return RegistryReply(.uploadUnknown, "no such upload") }
+        let range = head.headers.first(name: "Content-Range")
         switch head.method {
-        case .GET: return state(name, id, size, .noContent)
+        case .GET: return state(name, id, entry.bytes, .noContent)
         case .DELETE:
-            unlink(path)
+            content.directory.remove(path)
             return RegistryReply(.noContent)
-        case .PATCH, .PUT:
-            if let range = head.headers.first(name: "Content-Range") {
-                let start = range.hasPrefix("bytes ") ? range.dropFirst(6) : range[...]
-                guard Int64(start.prefix { $0 != "-" }) == size else {
-                    return state(name, id, size, .rangeNotSatisfiable)
-                }
-            }
-            if head.method == .PATCH { return state(name, id, try await append(body, to: path), .accepted) }
+        case .PATCH: return try await receive(name, id, from: range, body, closingAs: nil)
+        case .PUT:
             guard let wanted = query["digest"] else { return RegistryReply(.digestInvalid, "no digest was given") }
-            return try await close(name, id, wanted, body)
+            return try await receive(name, id, from: range, body, closingAs: wanted)
         default: return RegistryReply(.unsupported, "method not allowed")
         }
     }
@@ -131,37 +128,81 @@ extension RegistryHandler {
             .created, [("Location", "/v2/\(name)/blobs/\(digest)"), ("Docker-Content-Digest", digest.description)])
     }
 
-    /// - Returns: the bytes in the file then.
-    private func append(_ body: RequestBody, to path: String) async throws -> Int64 {
-        let file = try OwnedDescriptor.open(path, O_WRONLY | O_APPEND)
-        while let buffer = try await body.next() {
-            var failure: SyscallError?
-            buffer.withUnsafeReadableBytes { bytes in
-                do throws(SyscallError) { try file.writeAll(bytes) } catch { failure = error }
-            }
-            if let failure { throw failure }
+    /// The next piece of an upload, which begins where `range` says.
+    ///
+    /// - Parameter wanted: it is the last one, and this the digest that all must have.
+    private func receive(
+        _ name: String, _ id: String, from range: String?, _ body: RequestBody, closingAs wanted: String?
+    ) async throws -> RegistryReply {
+        guard let writer = try UploadWriter.take(RegistryContent.upload(id), in: content.directory) else {
+            return RegistryReply(.uploadBusy, "another request is writing this upload")
         }
-        var status = stat()
-        fstat(file.raw, &status)
-        return Int64(status.st_size)
+        if let range, ContentRange.start(range) != writer.bytes {
+            return state(name, id, writer.bytes, .rangeNotSatisfiable)
+        }
+        while let buffer = try await body.next() { try writer.append(buffer) }
+        guard let wanted else { return state(name, id, writer.bytes, .accepted) }
+        return try close(name, writer, wanted)
     }
 
-    /// The last piece, and the digest that all must have.
-    private func close(
-        _ name: String, _ id: String, _ wanted: String, _ body: RequestBody
-    ) async throws -> RegistryReply {
-        let path = content.uploads + "/" + id
-        let size = try await append(body, to: path)
-        guard let wanted = Digest(wanted) else {
-            unlink(path)
-            return RegistryReply(.digestInvalid, "not a sha256 digest")
-        }
-        let file = try OwnedDescriptor.open(path, O_RDONLY)
-        guard let found = ContentHashing.digest(of: file.raw, length: size), found == wanted else {
-            unlink(path)
-            return RegistryReply(.digestInvalid, "the content has another digest")
-        }
-        try Files.rename(path, content.blobs + "/" + wanted.hex)
-        return created(name, wanted)
+    private func close(_ name: String, _ writer: UploadWriter, _ wanted: String) throws(SyscallError) -> RegistryReply {
+        if let digest = Digest(wanted), try writer.seal(as: digest) { return created(name, digest) }
+        writer.discard()
+        return RegistryReply(.digestInvalid, "the content has another digest, or this is none of sha256")
     }
+}
+
+/// The one request that writes to an upload. Its lock (flock(2)) ends with it, also when the server is killed.
+private final class UploadWriter {
+    private let path: String
+    private let directory: PrivateDirectory
+    private let file: OwnedDescriptor
+    private(set) var bytes: Int64
+
+    private init(_ path: String, _ directory: PrivateDirectory, _ file: consuming OwnedDescriptor, _ bytes: Int64) {
+        self.path = path
+        self.directory = directory
+        self.file = file
+        self.bytes = bytes
+    }
+
+    /// nil while another request writes.
+    ///
+    /// - Throws: ENOENT when the upload has ended meanwhile.
+    static func take(_ path: String, in directory: PrivateDirectory) throws(SyscallError) -> UploadWriter? {
+        let file = try directory.open(path, O_RDWR | O_APPEND)
+        let raw = file.raw
+        guard flock(raw, LOCK_EX | LOCK_NB) == 0 else {
+            guard errno == EWOULDBLOCK else { throw SyscallError("flock", path) }
+            return nil
+        }
+        var status = stat()
+        try checked("fstat", path) { fstat(raw, &status) }
+        // Whoever held the lock before may have made a blob of it: then no name leads to it any more but the blob's.
+        guard status.isFile, directory.entry(path) != nil else { throw SyscallError("open", path, errno: ENOENT) }
+        return UploadWriter(path, directory, file, Int64(status.st_size))
+    }
+
+    func append(_ buffer: ByteBuffer) throws(SyscallError) {
+        var failure: SyscallError?
+        buffer.withUnsafeReadableBytes { bytes in
+            do throws(SyscallError) { try file.writeAll(bytes) } catch { failure = error }
+        }
+        if let failure { throw failure }
+        bytes += Int64(buffer.readableBytes)
+    }
+
+    /// Makes a blob of it, when its content is that of `digest`: all of the file, by the descriptor that alone could
+    /// write to it.
+    func seal(as digest: Digest) throws(SyscallError) -> Bool {
+        let raw = file.raw
+        var status = stat()
+        try checked("fchmod", path) { fchmod(raw, 0o400) }
+        try checked("fstat", path) { fstat(raw, &status) }
+        guard ContentHashing.digest(of: raw, length: Int64(status.st_size)) == digest else { return false }
+        try directory.rename(path, RegistryContent.blob(digest))
+        return true
+    }
+
+    func discard() { directory.remove(path) }
 }

@@ -4,66 +4,81 @@ import ImageStore
 import LinuxSystem
 import NIOHTTP1
 import OCIModel
+import RegistryWire
 
 /// What each request of the distribution API does; reading here, writing in `RegistryHandler+Writing`.
 struct RegistryHandler: Sendable {
     let content: RegistryContent
     let imports: ImportQueue
     let upstream: Upstream?
-    let isReadOnly: Bool
-    let secret: String?
-
-    /// Whether the client knows the secret; how far a guess is right does not show in the time it takes.
-    private func isAdmitted(_ head: HTTPRequestHead) -> Bool {
-        guard let secret else { return true }
-        let wanted = Array("Bearer \(secret)".utf8)
-        let given = Array((head.headers.first(name: "Authorization") ?? "").utf8)
-        return given.count == wanted.count && zip(given, wanted).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
-    }
+    let admission: RegistryAdmission
 
     /// Never throws: a failure is an answer, too.
-    func answer(_ head: HTTPRequestHead, _ body: RequestBody) async -> RegistryReply {
+    func answer(_ head: HTTPRequestHead, _ body: RequestBody, _ peer: RegistryAdmission.Peer) async -> RegistryReply {
         let parts = head.uri.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
-        let path = RegistryQuery.unescaped(parts.first ?? "")
-        let query = RegistryQuery(parts.count > 1 ? String(parts[1]) : "")
-        let route = RegistryRoute(path: path)
-        let isRead = head.method == .GET || head.method == .HEAD
-        guard isAdmitted(head) else { return RegistryReply(.unauthorized, "this registry is its job's alone") }
-        if !isRead, isReadOnly { return RegistryReply(.denied, "this registry takes no pushes") }
+        let route = RegistryRoute(path: PercentEncoding.decoded(parts.first ?? ""))
+        if route == .token { return admission.token(head, peer) }
+        if let refusal = refusal(head, route, peer) { return refusal }
         do {
-            switch route {
-            case .base: return RegistryReply(json: Array("{}".utf8))
-            case .unknown: return RegistryReply(.nameUnknown, "no such endpoint")
-            case .invalid(let code): return RegistryReply(code, "not a name or a digest")
-            case .catalog: return catalog(query)
-            case .tags(let name): return isRead ? tags(name, query) : RegistryReply(.unsupported, "tags are read only")
-            case .referrers(let name, let digest): return try referrers(name, digest, query)
-            case .manifest(let name, let reference):
-                switch head.method {
-                case .GET, .HEAD: return try await manifest(name, reference)
-                case .PUT: return try await putManifest(name, reference, head, body)
-                case .DELETE: return deleteManifest(name, reference)
-                default: return RegistryReply(.unsupported, "method not allowed")
-                }
-            case .blob(let name, let digest):
-                switch head.method {
-                case .GET, .HEAD: return try await blob(name, digest, head)
-                case .DELETE: return deleted(content.deleteBlob(digest), .blobUnknown)
-                default: return RegistryReply(.unsupported, "method not allowed")
-                }
-            case .startUpload(let name):
-                guard head.method == .POST else { return RegistryReply(.unsupported, "method not allowed") }
-                return try await startUpload(name, query, body)
-            case .upload(let name, let id): return try await upload(name, id, head, query, body)
-            }
+            return try await answer(route, head, RegistryQuery(parts.count > 1 ? String(parts[1]) : ""), body)
         } catch let fault as RegistryFault {
             return upstreamFailure(fault)
         } catch let error as SyscallError {
+            if error.errno == ENOENT { return RegistryReply(.uploadUnknown, "it has ended meanwhile") }
             var reply = RegistryReply(.uploadInvalid, "the registry cannot write: \(error.reason)")
             reply.status = error.errno == ENOSPC || error.errno == EDQUOT ? .insufficientStorage : .internalServerError
             return reply
         } catch {
             return RegistryReply(.uploadInvalid, "the request broke off")
+        }
+    }
+
+    /// nil for who may.
+    private func refusal(
+        _ head: HTTPRequestHead, _ route: RegistryRoute, _ peer: RegistryAdmission.Peer
+    ) -> RegistryReply? {
+        let isRead = head.method == .GET || head.method == .HEAD
+        var wanted: RegistryAdmission.Access = isRead ? .pull : .push
+        guard let access = admission.access(head, peer), access > .none else {
+            return admission.refusal(head, peer, repository: route.repository, wanting: wanted)
+        }
+        if !isRead, admission.isReadOnly { return RegistryReply(.denied, "this registry takes no pushes") }
+        // Clients ask here what to bring, and bring it from then on (distribution token specification).
+        if route == .base, !admission.isReadOnly, !head.headers.contains(name: "Authorization") { wanted = .push }
+        // The state of an upload is its writer's.
+        if case .upload = route, admission.job == nil { wanted = .push }
+        return access >= wanted
+            ? nil : admission.refusal(head, peer, repository: route.repository, wanting: wanted)
+    }
+
+    private func answer(
+        _ route: RegistryRoute, _ head: HTTPRequestHead, _ query: RegistryQuery, _ body: RequestBody
+    ) async throws -> RegistryReply {
+        let isRead = head.method == .GET || head.method == .HEAD
+        switch route {
+        case .base: return RegistryReply(json: Array("{}".utf8))
+        case .unknown, .token: return RegistryReply(.nameUnknown, "no such endpoint")
+        case .invalid(let code): return RegistryReply(code, "not a name or a digest")
+        case .catalog: return catalog(query)
+        case .tags(let name): return isRead ? tags(name, query) : RegistryReply(.unsupported, "tags are read only")
+        case .referrers(let name, let digest): return try referrers(name, digest, query)
+        case .manifest(let name, let reference):
+            switch head.method {
+            case .GET, .HEAD: return try await manifest(name, reference)
+            case .PUT: return try await putManifest(name, reference, head, body)
+            case .DELETE: return deleteManifest(name, reference)
+            default: return RegistryReply(.unsupported, "method not allowed")
+            }
+        case .blob(let name, let digest):
+            switch head.method {
+            case .GET, .HEAD: return try await blob(name, digest, head)
+            case .DELETE: return deleted(content.deleteBlob(digest), .blobUnknown)
+            default: return RegistryReply(.unsupported, "method not allowed")
+            }
+        case .startUpload(let name):
+            guard head.method == .POST else { return RegistryReply(.unsupported, "method not allowed") }
+            return try await startUpload(name, query, body)
+        case .upload(let name, let id): return try await upload(name, id, head, query, body)
         }
     }
 
@@ -128,7 +143,7 @@ struct RegistryHandler: Sendable {
                 if here == nil { throw error }
             }
         }
-        guard let found, let bytes = try? Files.read(found.path) else {
+        guard let found, let bytes = content.bytes(found.digest) else {
             return RegistryReply(.manifestUnknown, "no such manifest")
         }
         var reply = RegistryReply(json: bytes, type: found.mediaType)
@@ -139,7 +154,7 @@ struct RegistryHandler: Sendable {
 
     private func blob(_ name: String, _ digest: Digest, _ head: HTTPRequestHead) async throws -> RegistryReply {
         if let found = content.blob(digest) {
-            return reply(digest, size: found.size, head) { .file(path: found.path, offset: $0, length: $1) }
+            return reply(digest, size: found.size, head) { .file(found, offset: $0, length: $1) }
         }
         guard let upstream, let arriving = try await upstream.blob(name, digest) else {
             return RegistryReply(.blobUnknown, "no such blob")
@@ -192,71 +207,5 @@ struct RegistryHandler: Sendable {
         case .unknown: RegistryReply(unknown, "nothing to delete")
         case .heldByStore: RegistryReply(.unsupported, "an image of the store uses it: trireme image rm")
         }
-    }
-}
-
-/// One range of a `Range` header; several are answered with the whole (RFC 9110, section 14.2).
-enum ByteRange {
-    case part(Range<Int64>)
-    case unsatisfiable
-
-    /// Nil for what is to be ignored.
-    static func parse(_ header: String, of size: Int64) -> ByteRange? {
-        guard header.hasPrefix("bytes="), !header.contains(",") else { return nil }
-        let ends = header.dropFirst(6).split(separator: "-", maxSplits: 1, omittingEmptySubsequences: false)
-        guard ends.count == 2 else { return nil }
-        if ends[0].isEmpty {
-            guard let last = Int64(ends[1]), last > 0 else { return nil }
-            return size == 0 ? .unsatisfiable : .part(max(0, size - last)..<size)
-        }
-        guard let first = Int64(ends[0]), first >= 0 else { return nil }
-        if first >= size { return .unsatisfiable }
-        if ends[1].isEmpty { return .part(first..<size) }
-        guard let last = Int64(ends[1]), last >= first else { return nil }
-        return .part(first..<min(last + 1, size))
-    }
-}
-
-/// A request's query.
-struct RegistryQuery {
-    private var values: [String: String] = [:]
-
-    init(_ text: String) {
-        for pair in text.split(separator: "&") {
-            let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-            values[RegistryQuery.unescaped(parts[0])] = parts.count > 1 ? RegistryQuery.unescaped(parts[1]) : ""
-        }
-    }
-
-    /// `%2F` and the like resolved; what is malformed stays as it is.
-    static func unescaped(_ text: some StringProtocol) -> String {
-        var bytes: [UInt8] = []
-        var rest = Array(text.utf8)[...]
-        while let byte = rest.popFirst() {
-            if byte == UInt8(ascii: "%"), rest.count >= 2,
-                let value = UInt8(String(decoding: rest.prefix(2), as: UTF8.self), radix: 16)
-            {
-                bytes.append(value)
-                rest = rest.dropFirst(2)
-            } else {
-                bytes.append(byte)
-            }
-        }
-        return String(decoding: bytes, as: UTF8.self)
-    }
-
-    subscript(name: String) -> String? { values[name] }
-
-    /// `n` items after `last`, and the query of the next page.
-    func page(_ all: [String]) -> (items: [String], next: String?) {
-        var items = all[...]
-        if let last = self["last"] {
-            items = items.drop { !Array(last.utf8).lexicographicallyPrecedes(Array($0.utf8)) }
-        }
-        guard let limit = self["n"].flatMap(Int.init), limit >= 0, items.count > limit else {
-            return (Array(items), nil)
-        }
-        let page = Array(items.prefix(limit))
-        return (page, page.last.map { "n=\(limit)&last=\(Authorizer.escaped($0))" })
     }
 }

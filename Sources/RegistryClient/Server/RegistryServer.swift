@@ -21,8 +21,12 @@ package struct RegistryServer: Sendable {
         /// Base URL of the registry that is read through to.
         package var upstream: String?
         package var isReadOnly = false
-        /// Asked of every client as a bearer's token; nil lets everybody in.
+        /// Every user of this machine may pull at an address of this machine alone; at others whoever reaches it may.
+        package var isPublic = false
+        /// The job's, of which client and server prove to each other that they know it; nil outside jobs.
         package var secret: String?
+        /// Seconds without a byte after which a client is left.
+        package var idleSeconds = 60.0
         /// PEM files; both or none.
         package var certificate: String?
         package var key: String?
@@ -31,15 +35,27 @@ package struct RegistryServer: Sendable {
 
     private let options: Options
     private let handler: RegistryHandler
+    private let admission: RegistryAdmission
 
     /// - Parameter importer: brings a pushed image into the store.
     package init(
         _ options: Options, store: ImageStore, settings: RegistrySettings, preparer: some ImagePreparer
     ) throws(Diagnostic) {
         self.options = options
-        let content = RegistryContent(store: store, root: options.dataDirectory)
-        do throws(SyscallError) { try content.open() } catch {
-            throw Diagnostic(.registryServe, options.dataDirectory, reasons: [error.sentence])
+        let content: RegistryContent
+        do throws(SyscallError) {
+            let directory = try PrivateDirectory(options.dataDirectory, makingParents: Files.makeDirectories)
+            content = RegistryContent(store: store, directory: directory)
+            try content.open()
+            admission = RegistryAdmission(
+                job: options.secret.map(RegistryAdmission.Job.init),
+                login: options.secret == nil ? try PushLogin(directory) : nil, isReadOnly: options.isReadOnly,
+                isPublic: options.isPublic || !RegistryServer.isLocal(options.address),
+                isSecure: options.certificate != nil)
+        } catch {
+            throw Diagnostic(
+                .registryServe, options.dataDirectory, reasons: [error.sentence],
+                remedies: error.errno == EPERM ? ["it is another user's: --data DIR"] : [])
         }
         do throws(RegistryFault) {
             let upstream = try options.upstream.map { url throws(RegistryFault) in
@@ -47,8 +63,14 @@ package struct RegistryServer: Sendable {
             }
             handler = RegistryHandler(
                 content: content, imports: ImportQueue(store: store, preparer: preparer), upstream: upstream,
-                isReadOnly: options.isReadOnly, secret: options.secret)
+                admission: admission)
         } catch { throw error.diagnostic(options.upstream ?? "upstream") }
+    }
+
+    /// What who pushes logs in with; nil where nobody can.
+    package var pushLogin: (user: String, password: String, file: String, isNew: Bool)? {
+        guard let login = admission.login, !admission.isReadOnly else { return nil }
+        return (PushLogin.user, login.word, options.dataDirectory + "/" + PushLogin.fileName, login.isNew)
     }
 
     /// Serves until the process is ended.
@@ -83,12 +105,16 @@ package struct RegistryServer: Sendable {
                 address.port.map { "\(host.contains(":") ? "[\(host)]" : host):\($0)" }
             }
             ready("\(scheme)://\(shown ?? options.address)")
-            let handler = handler
+            let (handler, idleSeconds) = (handler, options.idleSeconds)
+            let asksKernel = !admission.isPublic && admission.job == nil
             try await withThrowingDiscardingTaskGroup { group in
                 try await server.executeThenClose { connections in
                     for try await connection in connections {
                         // A client that breaks off ends its own connection only.
-                        group.addTask { try? await RegistryConnection.serve(connection, handler) }
+                        group.addTask {
+                            let peer = RegistryServer.peer(of: connection.channel, asksKernel: asksKernel)
+                            try? await RegistryConnection.serve(connection, handler, peer, idleSeconds: idleSeconds)
+                        }
                     }
                 }
             }
@@ -97,6 +123,29 @@ package struct RegistryServer: Sendable {
             throw RegistryFault(
                 .registryServe, ["cannot listen: \(cause)"], remedies: ["choose another with --address HOST:PORT"])
         }
+    }
+
+    private static func peer(of channel: any Channel, asksKernel: Bool) -> RegistryAdmission.Peer {
+        var peer = RegistryAdmission.Peer()
+        guard let here = channel.localAddress, let there = channel.remoteAddress, let server = end(here),
+            let client = end(there)
+        else { return peer }
+        let host = here.ipAddress ?? ""
+        peer.address = (host.contains(":") ? "[\(host)]" : host) + ":\(server.port)"
+        if asksKernel, let user = TCPPeer.user(of: client, connectedTo: server) {
+            // Root reads every file of the owner's anyway; docker's daemon is root.
+            peer.isOwner = user == geteuid() || user == 0
+        }
+        return peer
+    }
+
+    private static func end(_ address: SocketAddress) -> TCPPeer.End? {
+        guard let text = address.ipAddress, let port = address.port.flatMap({ UInt16(exactly: $0) }) else { return nil }
+        for (family, count) in [(AF_INET, 4), (AF_INET6, 16)] {
+            var bytes = [UInt8](repeating: 0, count: count)
+            if inet_pton(family, text, &bytes) == 1 { return TCPPeer.End(address: bytes, port: port) }
+        }
+        return nil
     }
 
     private func tlsContext() throws(RegistryFault) -> NIOSSLContext? {
@@ -127,152 +176,5 @@ package struct RegistryServer: Sendable {
     /// Whether only this machine can reach `address`.
     package static func isLocal(_ address: String) -> Bool {
         (try? split(address)).map { RegistryEndpoint.isLoopback($0.host) } ?? false
-    }
-}
-
-/// One client's connection: its requests, one after the other.
-enum RegistryConnection {
-    static func serve(
-        _ connection: NIOAsyncChannel<HTTPServerRequestPart, HTTPServerResponsePart>, _ handler: RegistryHandler
-    ) async throws {
-        try await connection.executeThenClose { inbound, outbound in
-            let body = RequestBody(inbound.makeAsyncIterator())
-            while let head = try await body.nextHead() {
-                let answer = await handler.answer(head, body)
-                // What was not read of a body is in the way of the next request.
-                try await body.skip()
-                try await write(answer, to: head, outbound)
-                guard head.isKeepAlive else {
-                    // A full close would cut off what is still on its way. Our half ends behind it, which
-                    // tells clients that wait for our end; then the client's end is awaited.
-                    outbound.finish()
-                    while try await body.nextHead() != nil { try await body.skip() }
-                    return
-                }
-            }
-        }
-    }
-
-    private static func write(
-        _ answer: RegistryReply, to head: HTTPRequestHead,
-        _ outbound: NIOAsyncChannelOutboundWriter<HTTPServerResponsePart>
-    ) async throws {
-        var headers = answer.headers
-        headers.replaceOrAdd(name: "Docker-Distribution-Api-Version", value: "registry/2.0")
-        if answer.status.code != 204 {
-            headers.replaceOrAdd(name: "Content-Length", value: String(answer.length))
-        }
-        if !head.isKeepAlive { headers.replaceOrAdd(name: "Connection", value: "close") }
-        try await outbound.write(.head(HTTPResponseHead(version: .http1_1, status: answer.status, headers: headers)))
-        if head.method != .HEAD {
-            switch answer.content {
-            case .none: break
-            case .bytes(let bytes): try await outbound.write(.body(.byteBuffer(ByteBuffer(bytes: bytes))))
-            case .file(let path, let offset, let length):
-                try await send(path, offset, length, outbound)
-            case .arriving(let blob, let offset):
-                try await blob.read(from: offset) { try await outbound.write(.body(.byteBuffer($0))) }
-            }
-        }
-        try await outbound.write(.end(nil))
-    }
-
-    private static func send(
-        _ path: String, _ offset: Int64, _ length: Int64,
-        _ outbound: NIOAsyncChannelOutboundWriter<HTTPServerResponsePart>
-    ) async throws {
-        let file = try OwnedDescriptor.open(path, O_RDONLY)
-        let end = offset + length
-        var position = offset
-        while position < end {
-            let wanted = Int(min(end - position, 256 << 10))
-            let (raw, at) = (file.raw, Int(position))
-            var buffer = ByteBuffer()
-            let n = buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: wanted) {
-                max(0, pread(raw, $0.baseAddress, wanted, at))
-            }
-            guard n > 0 else { throw SyscallError("pread", path, errno: EIO) }
-            position += Int64(n)
-            try await outbound.write(.body(.byteBuffer(buffer)))
-        }
-    }
-}
-
-/// The parts of a connection's requests, read by one task.
-final class RequestBody {
-    private var parts: NIOAsyncChannelInboundStream<HTTPServerRequestPart>.AsyncIterator
-    private var isInBody = false
-
-    init(_ parts: NIOAsyncChannelInboundStream<HTTPServerRequestPart>.AsyncIterator) { self.parts = parts }
-
-    func nextHead() async throws -> HTTPRequestHead? {
-        while let part = try await parts.next() {
-            if case .head(let head) = part {
-                isInBody = true
-                return head
-            }
-        }
-        return nil
-    }
-
-    /// The next piece of the body; nil at its end.
-    func next() async throws -> ByteBuffer? {
-        guard isInBody else { return nil }
-        while let part = try await parts.next() {
-            switch part {
-            case .body(let buffer): return buffer
-            case .end:
-                isInBody = false
-                return nil
-            case .head: throw RegistryFault.malformed("a request inside another")
-            }
-        }
-        // Cut off before its end: what came is not a whole body.
-        throw RegistryFault.transient(.registryUnreachable, "the client broke off")
-    }
-
-    func skip() async throws { while try await next() != nil {} }
-
-    /// The whole body; nil when it is longer than `limit`.
-    func all(limit: Int) async throws -> [UInt8]? {
-        var bytes: [UInt8] = []
-        while let buffer = try await next() {
-            guard bytes.count + buffer.readableBytes <= limit else { return nil }
-            bytes.append(contentsOf: buffer.readableBytesView)
-        }
-        return bytes
-    }
-}
-
-/// An answer on its way to a client.
-struct RegistryReply {
-    enum Content {
-        case none
-        case bytes([UInt8])
-        case file(path: String, offset: Int64, length: Int64)
-        case arriving(ArrivingBlob, offset: Int64)
-    }
-    var status: HTTPResponseStatus
-    var headers = HTTPHeaders()
-    var content = Content.none
-    /// Of the content, whether it is sent or not (HEAD).
-    var length: Int64 = 0
-
-    init(_ status: HTTPResponseStatus, _ headers: [(String, String)] = []) {
-        self.status = status
-        self.headers = HTTPHeaders(headers)
-    }
-
-    init(json bytes: [UInt8], status: HTTPResponseStatus = .ok, type: String = "application/json") {
-        self.init(status, [("Content-Type", type)])
-        content = .bytes(bytes)
-        length = Int64(bytes.count)
-    }
-
-    /// The specification's form of an error.
-    init(_ error: RegistryErrorCode, _ message: String) {
-        // Messages are our own words and names of a grammar without quotes.
-        let text = "{\"errors\":[{\"code\":\"\(error.rawValue)\",\"message\":\"\(message)\"}]}\n"
-        self.init(json: Array(text.utf8), status: HTTPResponseStatus(statusCode: Int(error.status)))
     }
 }

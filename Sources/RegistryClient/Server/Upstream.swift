@@ -14,7 +14,7 @@ final class Upstream: Sendable {
     private let transport: Transport
     private let endpoint: RegistryEndpoint
     private let isDockerHub: Bool
-    private let credential: Credential?
+    private let credential: CredentialSource
     private let content: RegistryContent
     private let arriving = Mutex<[Digest: ArrivingBlob]>([:])
     private let registries = Mutex<[String: Registry]>([:])
@@ -25,7 +25,7 @@ final class Upstream: Sendable {
         self.content = content
         let name = endpoint.authority == "registry-1.docker.io" ? RemoteReference.dockerHub : endpoint.authority
         isDockerHub = name == RemoteReference.dockerHub
-        credential = try settings.credential(for: name, "")
+        credential = settings.credential(for: name, "")
         transport = Transport(settings)
     }
 
@@ -67,17 +67,16 @@ final class Upstream: Sendable {
         guard answer.status.code == 200, let size = answer.headers.first(name: "Content-Length").flatMap(Int64.init),
             size >= 0
         else { return nil }
-        let path = content.partial + "/" + digest.hex
         return try arriving.withLock { arriving throws(RegistryFault) in
             if let known = arriving[digest] { return known }
             let descriptor = Descriptor(mediaType: nil, digest: digest, size: size)
             let blob: ArrivingBlob
-            do throws(SyscallError) { blob = try ArrivingBlob(descriptor, path: path) } catch {
+            do throws(SyscallError) { blob = try ArrivingBlob(descriptor, in: content.directory) } catch {
                 throw RegistryFault(.registryServe, [error.sentence])
             }
             arriving[digest] = blob
             Task {
-                await blob.fetch(from: registry, to: self.content.blobs + "/" + digest.hex)
+                await blob.fetch(from: registry)
                 self.arriving.withLock { $0[digest] = nil }
             }
             return blob
@@ -90,23 +89,30 @@ final class ArrivingBlob: Sendable {
     let size: Int64
     private let descriptor: Descriptor
     private let path: String
+    private let directory: PrivateDirectory
     private let file: OwnedDescriptor
     private let arrived = Atomic<Int64>(0)
     private let hasFailed = Atomic<Bool>(false)
 
-    init(_ descriptor: Descriptor, path: String) throws(SyscallError) {
+    init(_ descriptor: Descriptor, in directory: PrivateDirectory) throws(SyscallError) {
         self.descriptor = descriptor
-        self.path = path
+        self.directory = directory
+        path = RegistryContent.partial(descriptor.digest.hex)
         size = descriptor.size
-        file = try OwnedDescriptor.open(path, O_RDWR | O_CREAT, mode: 0o644)
+        file = try directory.open(path, O_RDWR | O_CREAT)
+        let raw = file.raw
+        // One writer, also beside another server of this directory.
+        try checked("flock", path) { flock(raw, LOCK_EX | LOCK_NB) }
         // What an earlier transfer left is not asked for again; the digest is taken over all of it.
-        let there = Files.size(path) ?? 0
-        if there > size { ftruncate(file.raw, 0) }
+        var status = stat()
+        try checked("fstat", path) { fstat(raw, &status) }
+        let there = Int64(status.st_size)
+        if there > size { try checked("ftruncate", path) { ftruncate(raw, 0) } }
         arrived.store(there > size ? 0 : there, ordering: .relaxed)
     }
 
-    /// Receives all of it, and moves it to `finalPath` when its digest is right.
-    fileprivate func fetch(from registry: Registry, to finalPath: String) async {
+    /// Receives all of it, and makes a blob of it when its digest is right.
+    fileprivate func fetch(from registry: Registry) async {
         let raw = file.raw
         do throws(RegistryFault) {
             var transfer = BlobTransfer(descriptor, from: registry, what: "blob \(descriptor.digest)")
@@ -129,9 +135,11 @@ final class ArrivingBlob: Sendable {
             guard ContentHashing.digest(of: raw, length: size) == descriptor.digest else {
                 throw RegistryFault(.contentMismatch, ["digest mismatch"])
             }
-            rename(path, finalPath)
+            do throws(SyscallError) { try directory.rename(path, RegistryContent.blob(descriptor.digest)) } catch {
+                throw RegistryFault(.registryServe, [error.sentence])
+            }
         } catch {
-            if error.code == .contentMismatch { unlink(path) }
+            if error.code == .contentMismatch { directory.remove(path) }
             hasFailed.store(true, ordering: .releasing)
         }
     }

@@ -5,6 +5,7 @@ import LinuxSystem
 import NIOCore
 import NIOHTTP1
 import OCIModel
+import RegistryWire
 import Synchronization
 
 /// A blob on its way from a registry, read by a thread while a task receives it. A broken transfer
@@ -261,10 +262,12 @@ struct BlobTransfer: Sendable {
             skip = start
         }
         let first = start - skip
-        if let length = response.headers.first(name: "Content-Length").flatMap(Int64.init), first + length != size {
+        if let length = response.headers.first(name: "Content-Length").flatMap({ Decimal64.parse($0) }),
+            length != size - first
+        {
             throw RegistryFault(
                 .contentMismatch,
-                ["\(what): the registry offers \(first + length) bytes, the manifest says \(size)"])
+                ["\(what): the registry offers \(first.addingSaturated(length)) bytes, the manifest says \(size)"])
         }
         let activity = Activity()
         let body = response.body
@@ -306,10 +309,10 @@ struct BlobTransfer: Sendable {
     }
 }
 
-/// `Content-Range: bytes 5-9/10` (RFC 9110, section 14.4).
-enum ContentRange {
-    static func start(_ header: String?) -> Int64? {
-        guard let header, header.hasPrefix("bytes ") else { return nil }
-        return Int64(header.dropFirst(6).prefix { $0 != "-" })
+extension Int64 {
+    /// The largest number where the sum would be larger.
+    fileprivate func addingSaturated(_ other: Int64) -> Int64 {
+        let (sum, isBeyond) = addingReportingOverflow(other)
+        return isBeyond ? .max : sum
     }
 }

@@ -8,6 +8,7 @@ import LinuxSystem
 import NIOCore
 import NIOHTTP1
 import OCIModel
+import RegistryWire
 
 /// Where a file that is an image lies: as an artifact in a registry (`oras://HOST/NAME:TAG`, as `apptainer push`
 /// and `oras push` make them) or behind an address (`https://…`).
@@ -107,7 +108,7 @@ package struct FilePull {
     private func artifact(
         _ reference: RemoteReference, _ policy: RegistryPolicy, _ transport: Transport
     ) throws(RegistryFault) -> String {
-        let credential = try settings.credential(for: reference.host, reference.repository)
+        let credential = settings.credential(for: reference.host, reference.repository)
         let (registry, manifest) = try blocking { () throws(RegistryFault) in
             let endpoint = try await RegistryEndpoint.reachable(reference.host, transport)
             let registry = Registry(
@@ -148,7 +149,7 @@ package struct FilePull {
         let base = (isSecure ? "https://" : "http://") + host + (url.port.map { ":\($0)" } ?? "")
         // Whoever serves files knows no scopes and no docker logins: nothing secret is sent.
         let server = Registry(
-            transport, RegistryEndpoint(mirror: base), scope: "", repository: "", credential: nil)
+            transport, RegistryEndpoint(mirror: base), scope: "", repository: "", credential: .none)
         let signed = demands.isEmpty ? [] : try detached(signature, server)
         let size = try blocking { () throws(RegistryFault) in try await FilePull.size(text, server) }
         let path = try place(Digest(sha256: Array(text.utf8)))
@@ -194,7 +195,7 @@ package struct FilePull {
         var request = RegistryRequest(url: address)
         request.headers.add(name: "Range", value: "bytes=0-0")
         let response = try await server.send(request, accepting: [200, 206, 416], what: "the file")
-        let range = response.headers.first(name: "Content-Range")?.split(separator: "/").last.flatMap { Int64($0) }
+        let range = ContentRange.whole(response.headers.first(name: "Content-Range"))
         let whole = response.headers.first(name: "Content-Length").flatMap(Int64.init)
         guard let size = response.status.code == 200 ? whole : range, size > 0 else {
             throw .malformed("the server does not say how long the file is")

@@ -37,7 +37,7 @@ extension BlobTransfer {
             // Nothing secret goes to a host that a manifest names, be it the registry's own.
             let endpoint = RegistryEndpoint(
                 name: host + (url.port.map { ":\($0)" } ?? ""), isSecure: url.scheme?.lowercased() == "https")
-            let server = Registry(registry.transport, endpoint, scope: "", repository: "", credential: nil)
+            let server = Registry(registry.transport, endpoint, scope: "", repository: "", credential: .none)
             return BlobTransfer(url: address, size: layer.size, from: server, what: what)
         }
     }

@@ -72,7 +72,7 @@ package struct ImagePull {
         let mirrors = (settings.mirrors[reference.host] ?? []).map { RegistryEndpoint(mirror: $0) }
         for mirror in mirrors {
             do throws(RegistryFault) {
-                let credential = try settings.credential(for: mirror.authority, reference.repository)
+                let credential = settings.credential(for: mirror.authority, reference.repository)
                 let registry = Registry(
                     transport, mirror, scope: Scope.pull(reference.repository), repository: reference.repository,
                     credential: credential)
@@ -86,7 +86,7 @@ package struct ImagePull {
             }
             let registry = Registry(
                 transport, endpoint, scope: Scope.pull(reference.repository), repository: reference.repository,
-                credential: try settings.credential(for: reference.host, reference.repository))
+                credential: settings.credential(for: reference.host, reference.repository))
             return finish(lock, try pull(from: registry, policy, preparer))
         } catch { throw error.diagnostic(subject) }
     }

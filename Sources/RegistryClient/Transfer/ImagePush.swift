@@ -5,6 +5,7 @@ import ImageStore
 import LinuxSystem
 import NIOHTTP1
 import OCIModel
+import RegistryWire
 import Synchronization
 
 /// One image of the store to a registry: blobs it lacks first, the manifest last, byte for byte as
@@ -50,7 +51,7 @@ package struct ImagePush {
                 throw RegistryFault(
                     .contentMismatch, ["the digest asked for is not the image's, \(descriptor.digest)"])
             }
-            let credential = try settings.credential(for: reference.host, reference.repository)
+            let credential = settings.credential(for: reference.host, reference.repository)
             let transport = Transport(settings)
             defer { try? blocking { () throws(RegistryFault) in await transport.shutdown() } }
             let sources = mountSources
@@ -178,7 +179,8 @@ struct BlobUpload: Sendable {
     private func start() async throws(RegistryFault) -> String? {
         var url = registry.url("blobs/uploads/")
         if let mountFrom {
-            url += "?mount=\(Authorizer.escaped(blob.digest.description))&from=\(Authorizer.escaped(mountFrom))"
+            url +=
+                "?mount=\(PercentEncoding.encoded(blob.digest.description))&from=\(PercentEncoding.encoded(mountFrom))"
         }
         var request = RegistryRequest(method: .POST, url: url)
         request.body = .bytes([])
@@ -198,7 +200,7 @@ struct BlobUpload: Sendable {
     private func finish(_ location: String, offset: Int64) async throws(RegistryFault) {
         let separator = location.contains("?") ? "&" : "?"
         var request = RegistryRequest(
-            method: .PUT, url: location + separator + "digest=" + Authorizer.escaped(blob.digest.description))
+            method: .PUT, url: location + separator + "digest=" + PercentEncoding.encoded(blob.digest.description))
         request.headers.add(name: "Content-Type", value: "application/octet-stream")
         let length = blob.size - offset
         if offset > 0, length > 0 {
@@ -237,10 +239,8 @@ struct BlobUpload: Sendable {
                 let state = try await registry.attempt(
                     RegistryRequest(url: location), accepting: [204, 202, 200], what: what)
                 location = (try? self.location(state)) ?? location
-                // `Range: 0-<last>`, of what has arrived.
-                offset =
-                    state.headers.first(name: "Range").flatMap { Int64($0.drop { $0 != "-" }.dropFirst()) }
-                    .map { $0 > 0 ? $0 + 1 : 0 } ?? 0
+                // Of what has arrived.
+                offset = ContentRange.arrived(state.headers.first(name: "Range")) ?? 0
                 guard offset <= blob.size else { throw .malformed("\(what): the registry has more than was sent") }
             }
         }

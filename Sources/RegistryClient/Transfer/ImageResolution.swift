@@ -116,6 +116,7 @@ extension ResolvedImage {
                 ],
                 remedies: type.contains("sylabs.sif") ? ["it holds a SIF file: trireme pull oras://NAME"] : [])
         }
+        if let excess = ImageManifest.excess(of: image.layers) { throw RegistryFault(.notAnImage, [excess]) }
         for layer in image.layers {
             let type = layer.mediaType ?? MediaType.layer
             if type.hasSuffix("+encrypted") {
@@ -124,7 +125,6 @@ extension ResolvedImage {
             guard type.contains(".layer.") || type.contains(".rootfs.") else {
                 throw RegistryFault(.notAnImage, ["a layer of type '\(RegistryFault.printable(type))'"])
             }
-            guard layer.size >= 0 else { throw .malformed("a layer of \(layer.size) bytes") }
         }
         self.init(manifest: manifest, layers: image.layers, configuration: image.config)
     }

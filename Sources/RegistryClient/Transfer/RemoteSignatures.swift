@@ -72,7 +72,7 @@ package enum RemoteSignatures {
         settings: RegistrySettings
     ) throws(Diagnostic) -> VerifiedSignature? {
         do throws(RegistryFault) {
-            let credential = try settings.credential(for: reference.host, reference.repository)
+            let credential = settings.credential(for: reference.host, reference.repository)
             let transport = Transport(settings)
             defer { try? blocking { () throws(RegistryFault) in await transport.shutdown() } }
             return try blocking { () throws(RegistryFault) in

@@ -51,7 +51,7 @@ package struct RegistryQuestion {
         let policy = try settings.policy()
         do throws(RegistryFault) {
             try policy.admit(reference.name)
-            let credential = try settings.credential(for: reference.host, reference.repository)
+            let credential = settings.credential(for: reference.host, reference.repository)
             let transport = Transport(settings)
             defer { try? blocking { () throws(RegistryFault) in await transport.shutdown() } }
             return try blocking { () throws(RegistryFault) in

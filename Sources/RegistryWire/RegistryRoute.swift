@@ -3,6 +3,8 @@ import OCIModel
 /// What a path of the distribution API means (distribution-spec v1.1, "Endpoints").
 package enum RegistryRoute: Equatable, Sendable {
     case base
+    /// Where a login is exchanged for a token (distribution token specification).
+    case token
     case catalog
     case tags(repository: String)
     /// `reference` is a tag or a digest.
@@ -15,10 +17,22 @@ package enum RegistryRoute: Equatable, Sendable {
     case invalid(RegistryErrorCode)
     case unknown
 
+    package static let tokenPath = "/token"
+
+    /// The repository it is about.
+    package var repository: String? {
+        switch self {
+        case .tags(let name), .manifest(let name, _), .blob(let name, _), .startUpload(let name), .upload(let name, _),
+            .referrers(let name, _):
+            name
+        case .base, .token, .catalog, .invalid, .unknown: nil
+        }
+    }
+
     /// - Parameter path: as sent, without the query, percent escapes resolved.
     package init(path: String) {
         guard path.hasPrefix("/v2") else {
-            self = .unknown
+            self = path == RegistryRoute.tokenPath ? .token : .unknown
             return
         }
         var parts = path.dropFirst(3).split(separator: "/").map(String.init)
@@ -68,6 +82,8 @@ package enum RegistryErrorCode: String, Sendable {
     case blobUnknown = "BLOB_UNKNOWN"
     case uploadInvalid = "BLOB_UPLOAD_INVALID"
     case uploadUnknown = "BLOB_UPLOAD_UNKNOWN"
+    /// The specification has no code of its own for an upload that another request writes to.
+    case uploadBusy = "BLOB_UPLOAD_BUSY"
     case digestInvalid = "DIGEST_INVALID"
     case manifestBlobUnknown = "MANIFEST_BLOB_UNKNOWN"
     case manifestInvalid = "MANIFEST_INVALID"
@@ -88,6 +104,7 @@ package enum RegistryErrorCode: String, Sendable {
         case .unsupported: 405
         case .tooManyRequests: 429
         case .sizeInvalid: 413
+        case .uploadBusy: 409
         default: 400
         }
     }
