@@ -51,8 +51,9 @@ package final class EtcdSession: Sendable {
     package var visible: [String: String] { state.withLock { $0.visible } }
     package var fault: StoreFault? { state.withLock { $0.fault } }
 
-    /// Stops the work after what was put has been pushed, or after that time. The keys stay until their
-    /// lease ends: watchers see how the job ended, and nothing has to be cleared away.
+    /// Stops the work after what was put has been pushed, or after that time. Then the keys go with their lease:
+    /// watchers see how the job ended, and nothing of it stays. Of a store that does not answer, they go when the
+    /// lease is over.
     ///
     /// - Returns: whether all was pushed.
     package func finish(milliseconds: Int) -> Bool {
@@ -103,6 +104,7 @@ package final class EtcdSession: Sendable {
             try? await Task.sleep(for: .milliseconds(pause))
             sinceRenewal += pause
         }
+        if lease != 0 { try? await client.revoke(lease) }
         await client.shutdown()
         state.withLock { $0.hasFinished = true }
     }

@@ -75,6 +75,28 @@ import Testing
             ], "\(run.outputText)\(run.errorText)")
     }
 
+    /// Asked of etcd itself, right after the job's end.
+    @Test(.enabled(if: isInstalled("etcd"), "etcd is not installed")) func keysGoWithTheJob() throws {
+        let run = try script(
+            """
+            members 1
+            count() {
+                port=${list##*:}; data='{"key":"AA==","range_end":"AA==","count_only":true}'
+                exec 3<>/dev/tcp/127.0.0.1/$port
+                printf 'POST /v3/kv/range HTTP/1.0\\r\\nContent-Length: %d\\r\\n\\r\\n%s' ${#data} "$data" >&3
+                grep -o '"count":"[0-9]*"' <&3 || echo none
+            }
+            trireme run -n 2 --launcher direct --kvs $list mpi-hello:mpich sh -c 'echo up; sleep 2' >out & job=$!
+            for i in $(seq 300); do [ "$(grep -c up out)" = 2 ] && break; sleep 0.1; done
+            count
+            id=$(trireme ps -q); trireme job kvs watch $id FINISH >seen & watch=$!
+            wait $job; echo "ended $?"; count
+            wait $watch; grep -o '"value":"0"' seen
+            """)
+        #expect(run.lines.first?.hasPrefix("\"count\":\"") ?? false, "\(run.outputText)\(run.errorText)")
+        #expect(run.lines.dropFirst() == ["ended 0", "none", "\"value\":\"0\""], "\(run.outputText)\(run.errorText)")
+    }
+
     @Test(.enabled(if: isInstalled("etcd"), "etcd is not installed")) func aWrongCertificateIsSaidAtOnce() throws {
         let run = try script(
             """

@@ -109,7 +109,14 @@ struct JobKVSWatch: ParsableCommand {
     private func watchEtcd(_ reader: JobRecordReader, _ prefix: String) throws {
         var known: [String: StoreEntry] = [:]
         while true {
-            let hasEnded = try JobFinder.summary(reader).state == .ended
+            let job = try JobFinder.summary(reader)
+            let hasEnded = job.state == .ended
+            // The last change may have come and gone between two looks.
+            let finish = JobKeys(job: reader.id).finish
+            if hasEnded, finish.hasPrefix(prefix), let seen = known[finish], seen.value == "FALSE" {
+                let change = StoreChange(key: finish, value: "\(job.exitCode ?? 0)", revision: seen.revision + 1)
+                Output.standard.line(try json(change, pretty: false))
+            }
             guard let entries = try? JobKVS.entries(reader, prefix), !hasEnded else { return }
             let fresh = Dictionary(uniqueKeysWithValues: entries.map { ($0.key, $0) })
             for entry in entries where known[entry.key]?.revision != entry.revision {
