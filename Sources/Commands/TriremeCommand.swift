@@ -44,6 +44,7 @@ package struct TriremeCommand: ParsableCommand {
         let known = configuration.subcommands.flatMap {
             [$0.configuration.commandName ?? ""] + $0.configuration.aliases
         }
+        if let answer = KindVerbs.answer(arguments) { throw answer }
         if known.contains(verb) { return }
         throw Diagnostic(
             DiagnosticCode("unknown-verb"), "'\(verb)'", reasons: ["is not a trireme command"],

@@ -14,7 +14,7 @@ extension DiagnosticCatalogue {
             "option-value", "an option has a value it cannot have", "The message names the option and what it takes."),
         Entry(
             "no-allocation", "several nodes were asked for, and this process has none",
-            "Start it inside sbatch, salloc or srun, or name a virtual cluster with --cluster. One node needs neither: "
+            "Start it inside a job of the batch system (sbatch, qsub, bsub …), or name a virtual cluster with --cluster. One node needs neither: "
                 + "'trireme run -n 4 IMAGE' uses this machine."),
         Entry(
             "allocation-unreadable", "the scheduler's variables about this job do not make sense",
@@ -24,10 +24,10 @@ extension DiagnosticCatalogue {
             "A line is HOST, HOST:SLOTS or HOST slots=SLOTS; '#' begins a comment."),
         Entry(
             "too-few-nodes", "the allocation has fewer nodes than the job asks for",
-            "Ask for more with salloc -N, or use -N."),
+            "Ask for more (the hint says how in this batch system), or use -N."),
         Entry(
             "too-few-slots", "the allocation has fewer places than the job has ranks",
-            "Ask for more with salloc -n, or use fewer ranks with -n."),
+            "Ask for more (the hint says how in this batch system), or use fewer ranks with -n."),
         Entry(
             "mpi-mismatch", "the image's MPI and the way of starting it do not speak the same protocol",
             "Each rank would start as a job of its own ('rank 0 of 1'). OpenMPI takes --mpi pmix, MPICH --mpi pmi2; "

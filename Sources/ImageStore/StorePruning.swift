@@ -25,8 +25,10 @@ package struct ImageUse: Sendable {
 
 extension ImageStore {
     /// Every image of this store and what it takes; the most recently used first.
-    package func usage() throws(Diagnostic) -> [ImageUse] {
-        let inUse = ImageStore.imagesInUse()
+    ///
+    /// - Parameter ignored: processes whose images are not in use for that.
+    package func usage(ignoring ignored: Set<pid_t> = []) throws(Diagnostic) -> [ImageUse] {
+        let inUse = ImageStore.imagesInUse(ignoring: ignored)
         var uses: [ImageUse] = []
         var users: [Digest: Int] = [:]
         for image in try ownImages() {

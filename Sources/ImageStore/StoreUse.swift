@@ -9,10 +9,13 @@ extension ImageStore {
     /// The images that containers on this machine run from, as far as this user may see: their prepared
     /// layers are named in the mount tables of the containers' processes (proc(5), mountinfo). A container
     /// of more layers than fit in a mount's options, or of another user, is not seen.
-    package static func imagesInUse() -> Set<Digest> {
+    ///
+    /// - Parameter ignored: processes that do not count.
+    package static func imagesInUse(ignoring ignored: Set<pid_t> = []) -> Set<Digest> {
         var used: Set<Digest> = []
         var seen: Set<String> = []
         for process in (try? Files.names(in: "/proc")) ?? [] where process.utf8.allSatisfy({ (48...57).contains($0) }) {
+            if !ignored.isEmpty, pid_t(process).map(ignored.contains) ?? false { continue }
             var name = [CChar](repeating: 0, count: 64)
             let n = readlink("/proc/\(process)/ns/mnt", &name, 63)
             guard n > 0 else { continue }

@@ -27,6 +27,9 @@ package struct Allocation: Equatable, Sendable {
         }
     }
 
+    /// Whether `jobID` is a batch system's, and so tells this allocation from every other.
+    package var hasJobID: Bool { system != "local" && system != "ssh" }
+
     package var slots: Int { nodes.reduce(0) { $0 + $1.slots } }
 }
 

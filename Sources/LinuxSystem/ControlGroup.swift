@@ -80,7 +80,16 @@ package struct ControlGroup: Equatable, Sendable {
         demand.controller == "io" && tree.legacy("blkio") != nil
     }
 
-    private var name: String { Self.namePrefix + String(getpid()) }
+    /// With the pid namespace, which tells apart the keepers of a virtual cluster's nodes: their pids are alike.
+    private var name: String {
+        Self.namePrefix + String(getpid()) + "-" + Self.space
+    }
+
+    /// The pid namespace this process is in, by its number.
+    private static var space: String {
+        var status = stat()
+        return stat("/proc/self/ns/pid", &status) == 0 ? String(status.st_ino) : "0"
+    }
 
     private mutating func addLegacy(_ demand: CgroupLimits.Demand, _ tree: CgroupTree) throws(CgroupRefusal) {
         func refused(_ reason: String) -> CgroupRefusal { CgroupRefusal(option: demand.option, reason: reason) }
@@ -301,8 +310,11 @@ package struct ControlGroup: Equatable, Sendable {
     static func sweep(_ parent: String, keeping: Bool = false) -> [String] {
         var gone: [String] = []
         for name in CgroupFile.names(in: parent, prefix: namePrefix) {
-            let digits = name.dropFirst(namePrefix.count).prefix { $0.isNumber }
-            guard let pid = pid_t(digits), pid > 0, Glibc.kill(pid, 0) != 0, errno == ESRCH else { continue }
+            let words = name.dropFirst(namePrefix.count).split(separator: "-")
+            guard let digits = words.first, let pid = pid_t(digits), pid > 0 else { continue }
+            // Of a pid in another namespace nothing is known here.
+            let isForeign = words.count > 1 && words[1] != space
+            guard isForeign || Glibc.kill(pid, 0) != 0 && errno == ESRCH else { continue }
             // A keeper in another pid namespace looks gone too; its group is filled within moments.
             var status = stat()
             let path = parent + "/" + name

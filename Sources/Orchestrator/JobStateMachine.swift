@@ -86,6 +86,8 @@ package struct JobStateMachine: Sendable {
     private var empty: Set<Int> = []
     package private(set) var started: Set<Int> = []
     package private(set) var exits: [Int: ExitStatus] = [:]
+    /// The rank that was the first not to exit 0, and how it ended.
+    package private(set) var firstFailing: (rank: Int, status: ExitStatus)?
     private var code: Int32?
     private var startedAt: Int
     private var endBy: Int?
@@ -139,6 +141,8 @@ package struct JobStateMachine: Sendable {
 
     /// Takes one event. `now` is in milliseconds on a clock that only goes forward.
     package mutating func handle(_ event: Event, now: Int) -> [Effect] {
+        // An agent that has said its last word closes its connection: no node is lost by that.
+        if case .agentLost(let node) = event, empty.contains(node) { return [] }
         if keepsJournal, event != .timePassed { journal.append(event) }
         // Late words of processes that are already written off.
         if phase == .ended { return [] }
@@ -179,7 +183,6 @@ package struct JobStateMachine: Sendable {
             if code == nil { return end(ExitCode.ownFailure, effects + [.report(lost(node, "was ended"))], now) }
             return effects + finishIfEmpty()
         case .agentLost(let node):
-            if phase == .ended || empty.contains(node) { return [] }
             empty.insert(node)
             if code == nil, phase == .joining { return loseEarly(node, "lost its connection", now) }
             let report = Effect.report(lost(node, "lost its connection"))
@@ -234,6 +237,7 @@ package struct JobStateMachine: Sendable {
     private mutating func rankExited(_ rank: Int, _ status: ExitStatus, _ now: Int) -> [Effect] {
         if exits[rank] == nil { exits[rank] = status }
         guard code == nil else { return [] }
+        if !status.isSuccess, firstFailing == nil { firstFailing = (rank, status) }
         let allDone = exits.count == setup.map.size
         if status.isSuccess {
             if early == nil, !allDone { early = (rank, now, false) }

@@ -41,6 +41,25 @@ package enum Detection {
     /// Whether commands of batch systems may see the variable `name` (see `ResourceManager.passesToCommands`).
     package static func passesToCommands(_ name: String) -> Bool { all.allSatisfy { $0.passesToCommands(name) } }
 
+    /// Whether a batch system started this process or one above it, told by its variables alone.
+    package static func isInsideJob(_ surroundings: Surroundings) -> Bool {
+        if surroundings.environment("JOB_ID") != nil, surroundings.environment("SGE_ROOT") != nil { return true }
+        let variables = ["SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "_CONDOR_JOB_AD", "FLUX_JOB_ID", "PE_HOSTFILE"]
+        return variables.contains { surroundings.environment($0) != nil }
+    }
+
+    /// What to type for an allocation, by the systems whose programs `isInstalled` finds on this machine.
+    package static func requests(
+        nodes: Int?, tasks: Int?, command: String, in surroundings: Surroundings, isInstalled: (String) -> Bool
+    ) -> [String] {
+        all.compactMap { manager in
+            guard let line = manager.request(nodes: nodes, tasks: tasks, command: command, in: surroundings),
+                let program = line.split(separator: " ").first
+            else { return nil }
+            return isInstalled(String(program)) ? line : nil
+        }
+    }
+
     /// True in the processes that should leave the job to another one (see `ResourceManager.isFollower`).
     package static func isFollower(_ surroundings: Surroundings) -> Bool {
         all.contains { $0.isFollower(surroundings) }

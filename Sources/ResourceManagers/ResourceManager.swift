@@ -45,6 +45,10 @@ package protocol ResourceManager: Sendable {
     /// What to type when nodes do not answer.
     static func advice(for allocation: Allocation) -> SystemAdvice
 
+    /// What to type for an allocation of `nodes` nodes, or of `tasks` places where nodes are nil, that runs `command`.
+    /// Its first word is a program of the system's, by which its presence on a machine is told.
+    static func request(nodes: Int?, tasks: Int?, command: String, in surroundings: Surroundings) -> String?
+
     /// The command that puts `text` where the system shows it with the job; nil where it has no such place.
     static func comment(_ text: String, on allocation: Allocation) -> [String]?
 
@@ -68,6 +72,9 @@ package protocol ResourceManager: Sendable {
 
 extension ResourceManager {
     package static func advice(for allocation: Allocation) -> SystemAdvice { SystemAdvice() }
+    package static func request(nodes: Int?, tasks: Int?, command: String, in surroundings: Surroundings) -> String? {
+        nil
+    }
     package static func comment(_ text: String, on allocation: Allocation) -> [String]? { nil }
     package static func isFollower(_ surroundings: Surroundings) -> Bool { false }
     package static func post(in surroundings: Surroundings) -> FollowerPost? { nil }

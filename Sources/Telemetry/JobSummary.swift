@@ -102,7 +102,8 @@ package struct JobSummary: Encodable, Sendable {
             nodes[index].state = "joined"
             nodes[index].address = event.text
         case .containerStarted: nodes[index].state = "ready"
-        case .nodeLost: nodes[index].state = "lost"
+        // Records of earlier versions tell of an agent's last word and then of its connection's end.
+        case .nodeLost: if nodes[index].state != "empty", nodes[index].state != "failed" { nodes[index].state = "lost" }
         case .nodeUsage: nodes[index].usage = event.usage
         case .nodeFailed: nodes[index].state = "failed"
         case .nodeEmpty: if nodes[index].state != "lost" { nodes[index].state = "empty" }

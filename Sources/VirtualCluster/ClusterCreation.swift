@@ -167,7 +167,8 @@ package struct ClusterCreation {
                 name: specification.name, scheduler: specification.scheduler, created: ClusterRecord.timestamp(),
                 host: ClusterRecord.hostName(), image: specification.image, cpusPerNode: specification.cpusPerNode,
                 memoryPerNodeMiB: specification.memoryPerNodeMiB, user: specification.account.user,
-                home: specification.account.home, supervisor: supervisor, nodes: nodes)
+                home: specification.account.home, supervisor: supervisor, nodes: nodes,
+                outer: ClusterRecord.surrounding())
         } catch { throw start.failure("a process ended", [error.sentence]) }
     }
 

@@ -10,11 +10,13 @@ package struct ClusterEntry {
     /// What the command gets when this process is killed. A resource manager's client
     /// wants SIGTERM, so that it can give its allocation back.
     package var parentDeathSignal: Int32
+    /// See `EnteredProcess.watcher`.
+    package var watcher: (@Sendable (pid_t) -> Bool)?
 
     /// - Throws: `node-not-found` with near misses.
     package init(_ record: ClusterRecord, node name: String?, parentDeathSignal: Int32 = SIGKILL) throws(Diagnostic) {
         let wanted = name ?? "ctl"
-        guard let node = record.nodes.first(where: { $0.name == wanted }) else {
+        guard let node = record.node(named: wanted) else {
             let names = record.nodes.map(\.name)
             throw Diagnostic(
                 .nodeNotFound, "node '\(wanted)'", reasons: ["cluster '\(record.name)' has no such node"],
@@ -48,6 +50,22 @@ package struct ClusterEntry {
         ]
     }
 
+    /// Whether the node shows the caller's `directory` itself, not only one of that name; true where that cannot be seen.
+    package func shows(_ directory: String) -> Bool {
+        var here = stat()
+        var there = stat()
+        guard stat(directory, &here) == 0, access("/proc/\(node.process.pid)/root/.", X_OK) == 0 else { return true }
+        return stat("/proc/\(node.process.pid)/root\(directory)", &there) == 0
+            && here.st_dev == there.st_dev && here.st_ino == there.st_ino
+    }
+
+    /// Where a command begins that is started from `directory`.
+    package func start(from directory: String) -> String {
+        func isThere(_ path: String) -> Bool { access("/proc/\(node.process.pid)/root\(path)/.", X_OK) == 0 }
+        if isThere(directory) { return "the node's own \(directory)" }
+        return isThere(record.home) ? record.home : "/"
+    }
+
     /// Runs `command` with the caller's streams and returns its exit status, 128+N when
     /// signal N ended it. Not found is 127, not executable 126, as a shell says it.
     ///
@@ -60,7 +78,7 @@ package struct ClusterEntry {
             }
             let process = EnteredProcess(
                 target: target.raw, command: command, environment: environment, directory: directory,
-                home: record.home, parentDeathSignal: parentDeathSignal)
+                home: record.home, parentDeathSignal: parentDeathSignal, watcher: watcher)
             return try process.run()
         } catch {
             throw Diagnostic(
@@ -77,10 +95,12 @@ package enum VirtualCluster {
     /// - Parameter environment: `K=V` entries of the caller; see `ClusterEntry.environment`.
     package static func execute(
         inCluster name: String, registry: ClusterRegistry, node: String? = nil, command: [String],
-        environment: [String], directory: String, parentDeathSignal: Int32 = SIGKILL
+        environment: [String], directory: String, parentDeathSignal: Int32 = SIGKILL,
+        watcher: (@Sendable (pid_t) -> Bool)? = nil
     ) throws(Diagnostic) -> Int32 {
         let record = try registry.running(name)
-        let entry = try ClusterEntry(record, node: node, parentDeathSignal: parentDeathSignal)
+        var entry = try ClusterEntry(record, node: node, parentDeathSignal: parentDeathSignal)
+        entry.watcher = watcher
         return try entry.execute(
             command, environment: ClusterEntry.environment(environment, record: record), directory: directory)
     }

@@ -17,6 +17,8 @@ package struct ClusterRecord: Equatable, Sendable {
     package var home: String
     package var supervisor: ProcessIdentity
     package var nodes: [Node]
+    /// The cluster in whose node it was made; nil on a machine itself.
+    package var outer: String?
 
     package struct Node: Equatable, Sendable {
         package var name: String
@@ -32,8 +34,10 @@ package struct ClusterRecord: Equatable, Sendable {
 
     package init(
         name: String, scheduler: ClusterScheduler = .slurm, created: String, host: String, image: String,
-        cpusPerNode: Int, memoryPerNodeMiB: Int, user: String, home: String, supervisor: ProcessIdentity, nodes: [Node]
+        cpusPerNode: Int, memoryPerNodeMiB: Int, user: String, home: String, supervisor: ProcessIdentity, nodes: [Node],
+        outer: String? = nil
     ) {
+        self.outer = outer
         self.name = name
         self.scheduler = scheduler
         self.created = created
@@ -47,8 +51,14 @@ package struct ClusterRecord: Equatable, Sendable {
         self.nodes = nodes
     }
 
+    /// The node of that name; the controller has two.
+    package func node(named name: String) -> Node? {
+        let own = name == ClusterNode.controllerAlias ? ClusterNode(index: 0).name : name
+        return nodes.first { $0.name == own }
+    }
+
     package var json: JSONText {
-        .record([
+        let fields = JSONText.record([
             "name": .string(name), "scheduler": .string(scheduler.rawValue), "created": .string(created),
             "host": .string(host), "image": .string(image),
             "cpus_per_node": .number(Int64(cpusPerNode)), "memory_per_node_mib": .number(Int64(memoryPerNodeMiB)),
@@ -63,6 +73,8 @@ package struct ClusterRecord: Equatable, Sendable {
                     ])
                 }),
         ])
+        guard let outer, case .object(let members) = fields else { return fields }
+        return .object(members + [JSONText.Member(key: "outer", value: .string(outer))])
     }
 
     /// nil when a field is missing or of another type.
@@ -83,7 +95,18 @@ package struct ClusterRecord: Equatable, Sendable {
         }
         self.init(
             name: name, scheduler: scheduler, created: created, host: host, image: image, cpusPerNode: Int(cpus),
-            memoryPerNodeMiB: Int(memory), user: user, home: home, supervisor: supervisor, nodes: nodes)
+            memoryPerNodeMiB: Int(memory), user: user, home: home, supervisor: supervisor, nodes: nodes,
+            outer: json["outer"]?.text)
+    }
+
+    /// Where a node says which cluster it belongs to.
+    static let surroundingPath = "/run/trireme/cluster"
+
+    /// The cluster in one of whose nodes this process stands; nil for none.
+    package static func surrounding() -> String? {
+        guard let bytes = try? OwnedDescriptor.open(surroundingPath, O_RDONLY).readAll(limit: 256) else { return nil }
+        let name = String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }
+        return name.isEmpty ? nil : name
     }
 
     private static func process(_ json: JSONText, _ bootID: String) -> ProcessIdentity? {

@@ -55,7 +55,22 @@ package struct ClusterRegistry: Sendable {
     package func state(_ record: ClusterRecord?) -> State {
         guard let record else { return .stopped }
         if record.supervisor.isAlive { return .running }
-        return record.host == ClusterRecord.hostName() ? .stopped : .elsewhere(record.host)
+        if record.outer == ClusterRecord.surrounding() {
+            return record.host == ClusterRecord.hostName() ? .stopped : .elsewhere(record.host)
+        }
+        guard let outer = record.outer else { return .elsewhere(record.host) }
+        // Made in a node of another cluster, it ended with that one at the latest.
+        let around = self.record(outer)
+        let isGone = around.map { state($0) == .stopped || $0.created > record.created } ?? true
+        return isGone && !record.supervisor.isSeenBelow ? .stopped : .elsewhere("\(record.host) of cluster '\(outer)'")
+    }
+
+    /// The processes of running clusters, as far as this user sees them.
+    package func members() -> Set<pid_t> {
+        let records = names().compactMap { record($0) }.filter { state($0) == .running }
+        if records.isEmpty { return [] }
+        return ProcessTable.current().below(Set(records.map(\.supervisor.pid)))
+            .union(ProcessTable.inNetworks(of: records.flatMap(\.nodes).map(\.process.pid)))
     }
 
     /// The record of a running cluster.
@@ -75,7 +90,8 @@ package struct ClusterRegistry: Sendable {
         case .elsewhere(let host):
             throw Diagnostic(
                 .clusterStopped, "cluster '\(name)'", reasons: ["runs on \(host), not on this machine"],
-                remedies: ["log in to \(host) first"])
+                remedies: found?.outer.map { ["enter it: trireme cluster exec \($0) \(found?.host ?? "ctl")"] }
+                    ?? ["log in to \(host) first"])
         }
     }
 
@@ -155,9 +171,15 @@ package struct ClusterRegistry: Sendable {
         let lock = try lock(name, waitSeconds: 10)
         let found = record(name)
         if case .elsewhere(let host) = state(found) {
+            let remedies =
+                found?.outer.map { outer in
+                    [
+                        "trireme cluster exec \(outer) \(found?.host ?? "ctl") -- trireme cluster delete \(name)",
+                        "it ends with the cluster around it: trireme cluster delete \(outer)",
+                    ]
+                } ?? ["delete it on \(host)"]
             throw Diagnostic(
-                .clusterStopped, "cluster '\(name)'", reasons: ["runs on \(host), not on this machine"],
-                remedies: ["delete it on \(host)"])
+                .clusterStopped, "cluster '\(name)'", reasons: ["runs on \(host), not here"], remedies: remedies)
         }
         if let found { try end(found.supervisor, name) }
         removeDirectory(name)

@@ -84,6 +84,8 @@ package struct ClusterNode: Equatable, Sendable {
     package var index: Int
     package init(index: Int) { self.index = index }
     package var isController: Bool { index == 0 }
+    /// The controller's second name: where one logs in.
+    package static let controllerAlias = "login"
     package var name: String { index == 0 ? "ctl" : "n\(index)" }
     /// In 10.9.0.0/16, from 10.9.0.1 up.
     package var address: [UInt8] { [10, 9, UInt8(index / 250), UInt8(index % 250 + 1)] }

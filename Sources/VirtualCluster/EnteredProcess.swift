@@ -17,6 +17,8 @@ struct EnteredProcess {
     var directory: String
     var home: String
     var parentDeathSignal: Int32
+    /// Told now and then that the command runs, with its pid; false: that is enough.
+    var watcher: (@Sendable (pid_t) -> Bool)?
 
     private static let namespaces =
         CloneFlags.newUser | CloneFlags.newMount | CloneFlags.newPID | CloneFlags.newNetwork | CloneFlags.newIPC
@@ -58,12 +60,31 @@ struct EnteredProcess {
         var status: Int32 = 0
         waitpid(middle, &status, 0)
         if child == 0 { throw SyscallError("setns", errno: failure?.errno ?? ECHILD) }
+        if let watcher, failure == nil { Self.watch(child, watcher) }
         status = signals.wait(for: child)
         if let failure, failure.word == Word.executeFailed {
             return failure.errno == ENOENT || failure.errno == ENOTDIR ? ExitCode.notFound : ExitCode.notExecutable
         }
         return linux_status_signaled(status) != 0
             ? ExitCode.signal(linux_status_signal(status)) : linux_status_exit_code(status)
+    }
+
+    /// In a thread of its own: this one waits. It ends with the process at the latest.
+    private static func watch(_ child: pid_t, _ watcher: @escaping @Sendable (pid_t) -> Bool) {
+        let body = Unmanaged.passRetained(Watch { while kill(child, 0) == 0, watcher(child) { usleep(100_000) } })
+        var thread = pthread_t()
+        let result = pthread_create(
+            &thread, nil,
+            { raw in
+                if let raw { Unmanaged<Watch>.fromOpaque(raw).takeRetainedValue().body() }
+                return nil
+            }, body.toOpaque())
+        if result == 0 { pthread_detach(thread) } else { body.release() }
+    }
+
+    private final class Watch: Sendable {
+        let body: @Sendable () -> Void
+        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
     }
 
     private func say(_ output: Int32, _ word: Int32, _ value: Int32) {

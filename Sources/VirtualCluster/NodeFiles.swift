@@ -1,8 +1,11 @@
 /// The texts of /etc that all nodes share. Pure.
 package enum NodeFiles {
-    /// hosts(5): every node by name.
+    /// hosts(5): every node by name, the controller by two.
     package static func hosts(_ nodes: [ClusterNode]) -> String {
-        "127.0.0.1 localhost\n" + nodes.map { "\($0.addressText) \($0.name)\n" }.joined()
+        "127.0.0.1 localhost\n"
+            + nodes.map { node in
+                "\(node.addressText) \(node.name)" + (node.isController ? " \(ClusterNode.controllerAlias)" : "") + "\n"
+            }.joined()
     }
 
     /// passwd(5) of the image with the account in front; lines of the image that

@@ -15,6 +15,7 @@ struct NodeRoot {
     var spacePath: String
 
     private static let devices = ["null", "zero", "full", "random", "urandom", "tty"]
+    private static let controlGroups = "/sys/fs/cgroup"
     private static let plain = MountFlags.noSetuid | MountFlags.noDevices
 
     /// Ends with this process's root in the node. The old root is gone.
@@ -26,6 +27,10 @@ struct NodeRoot {
         var binds: [Int32] = []
         for bind in specification.binds { binds.append(try tree(bind.source, isRecursive: true)) }
 
+        // Control groups that this machine delegates to its user serve in the nodes, too; a machine without any is none
+        // the worse.
+        let groups = try? tree(Self.controlGroups, isRecursive: true)
+
         let path = spacePath
         let door = try tree(path + "/network", isRecursive: false)
         let space = try step("open \(path)") { open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
@@ -35,10 +40,18 @@ struct NodeRoot {
         try step("enter the node's root") { chdir("\(descriptorPath(space))/\(node.name)/root") }
         try step("pivot_root") { linux_pivot_root(".", ".") }
         try kernelFileSystems()
+        if let groups {
+            _ = linux_move_mount(groups, "", AT_FDCWD, Self.controlGroups, MountTree.moveFromEmptyPath)
+            close(groups)
+        }
         for (name, tree) in zip(Self.devices, devices) { try attach(tree, "/dev/" + name, isFile: true) }
         try temporaryFileSystems()
         try makeDirectories("/run/trireme")
         try attach(door, TunnelDoor.path, isFile: true)
+        try step("write \(ClusterRecord.surroundingPath)") { () throws(SyscallError) in
+            try OwnedDescriptor.open(ClusterRecord.surroundingPath, O_CREAT | O_WRONLY | O_EXCL, mode: 0o444)
+                .writeAll(specification.name + "\n")
+        }
         for (bind, tree) in zip(specification.binds, binds) {
             try makeDirectories(bind.destination)
             try attach(tree, bind.destination, isFile: false)

@@ -7,6 +7,19 @@ import Testing
     let fixture: ClusterFixture
     init() throws { fixture = try ClusterFixture() }
 
+    @Test func kindsVerbsAreAnsweredWithOurs() throws {
+        for (words, line) in [
+            (["create", "cluster", "--name", "dev"], "trireme cluster create dev"),
+            (["get", "clusters"], "trireme cluster ls"),
+            (["get", "nodes", "--name=dev"], "trireme cluster status dev"),
+            (["delete", "cluster", "dev"], "trireme cluster delete dev"),
+        ] {
+            let run = try runProgram([Programs.path("trireme")] + words)
+            #expect(run.status == 125 && run.errorText.contains("hint: \(line)\n"), "\(run.errorText)")
+            #expect(run.errorText.contains("[unknown-verb]"))
+        }
+    }
+
     private func expectNothingLeft() throws {
         #expect(try fixture.run(["ls", "-q"]).lines.isEmpty)
         // The inits are copies of 'create' and show its environment; the daemons die with them.

@@ -9,8 +9,8 @@ final class ClusterFixture: Sendable {
     /// How a node image is named: `trireme-node` of the store `make test` fills.
     let image: [String]
 
-    init() throws {
-        directory = try TemporaryDirectory()
+    init(under parent: String = NSTemporaryDirectory()) throws {
+        directory = try TemporaryDirectory(under: parent)
         program = try Programs.path("trireme-cli")
         image = ["--image", "trireme-node"]
     }

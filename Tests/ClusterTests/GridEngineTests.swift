@@ -96,6 +96,40 @@ import Testing
         )
     }
 
+    /// `-it` from outside: our terminal is rank 0's, through qrsh and its pseudo terminal.
+    @Test func theTerminalReachesRankZero() throws {
+        let program = #"""
+            import os, pty, re, sys
+            pid, master = pty.fork()
+            if pid == 0: os.execv(sys.argv[1], sys.argv[1:])
+            seen = b""
+            def until(text):
+                global seen
+                while text not in seen:
+                    try: more = os.read(master, 4096)
+                    except OSError: break
+                    if not more: break
+                    seen += more
+            until(b"<ready>")
+            os.write(master, b"hello\n")
+            until(b"<hello>")
+            print("terminal", b"<tty>" in seen)
+            print("line", b"<hello>" in seen)
+            until(b"<never>")
+            print("status", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            if b"<hello>" not in seen: print(seen.decode(errors="replace"))
+            """#
+        let run = try runProgram(
+            [
+                "timeout", "100", "python3", "-c", program, Programs.path("trireme"), "run", "--cluster", Self.name,
+                "-it",
+                "-n", "2", "--launcher", "direct", "mpi-hello:mpich", "sh", "-c",
+                "[ $TRIREME_RANK = 0 ] || exit 0; [ -t 0 ] && echo '<tty>'; echo '<ready>'; read line; echo \"<$line>\"; exit 4",
+            ], environment: ["XDG_STATE_HOME": clusters.directory.path], directory: NSHomeDirectory(), limitSeconds: 120
+        )
+        #expect(run.lines == ["terminal True", "line True", "status 4"], "\(run.outputText)\(run.errorText)")
+    }
+
     /// The leader dies with its script; what it started on the other nodes is not in the job's process group,
     /// and ends all the same.
     @Test func aJobThatIsTakenAwayLeavesNothing() throws {

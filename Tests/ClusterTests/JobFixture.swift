@@ -9,8 +9,9 @@ final class JobFixture: Sendable {
     static let openMPI = "mpi-hello:openmpi"
     static let mpich = "mpi-hello:mpich"
 
-    init(nodes: Int = 3) throws {
-        clusters = try ClusterFixture()
+    /// - Parameter parent: where the clusters' state directory is made.
+    init(nodes: Int = 3, under parent: String = NSTemporaryDirectory()) throws {
+        clusters = try ClusterFixture(under: parent)
         trireme = try Programs.path("trireme")
         let created = try clusters.create(Self.name, nodes: nodes, ["--cpus", "2"])
         guard created.status == 0 else { throw Failure(said: created.errorText) }
@@ -22,8 +23,9 @@ final class JobFixture: Sendable {
     func run(_ words: [String], input: String = "", limitSeconds: Double = 120) throws -> ProgramRun {
         try runProgram(
             [trireme, "run", "--cluster", Self.name] + words,
-            environment: ["XDG_STATE_HOME": clusters.directory.path], input: Data(input.utf8),
-            limitSeconds: limitSeconds)
+            environment: ["XDG_STATE_HOME": clusters.directory.path],
+            // A directory that the nodes show wherever the project lies.
+            directory: NSHomeDirectory(), input: Data(input.utf8), limitSeconds: limitSeconds)
     }
 
     /// A shell script in the controller; `trireme` is in its PATH.

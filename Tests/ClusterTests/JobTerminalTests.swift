@@ -65,6 +65,36 @@ import Testing
             "\(run.outputText)\(run.errorText)")
     }
 
+    /// A script's output is the application's alone; who sits before a job is told what came of it.
+    @Test func theEndIsSummedUpOnATerminalOnly() throws {
+        let program = #"""
+            trireme, image = sys.argv[1:]
+            for body in ["exit 0", "exit $((TRIREME_RANK * 7))"]:
+                words = [trireme, "run", "--rm", "local", "-n", "2", "--launcher", "direct", image, "sh", "-c", body]
+                pid, master = pty.fork()
+                if pid == 0: os.execv(trireme, words)
+                said = b""
+                while True:
+                    try: more = os.read(master, 4096)
+                    except OSError: break
+                    if not more: break
+                    said += more
+                os.waitpid(pid, 0)
+                print(re.sub(r"local\.\w+|[0-9.]+ s|memory \S+|rank [01] on [^),\s]+", "#", said.decode()).splitlines()[-1])
+                print(len(subprocess.run(words, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL).stderr.splitlines()))
+            """#
+        let file = directory.path + "/summary.py"
+        try Data((Self.reading + program).utf8).write(to: URL(fileURLWithPath: file))
+        let run = try runProgram(
+            ["timeout", "100", "python3", file, try Programs.path("trireme"), "mpi-hello:mpich"],
+            environment: ["XDG_STATE_HOME": directory.path], limitSeconds: 120)
+        #expect(
+            run.lines == [
+                "trireme: job # succeeded: 2 ranks on 1 node, #, peak # (#)", "0",
+                "trireme: job # failed with exit code 7: 2 ranks on 1 node, #, peak # (#), rank 1 exited 7 first", "1",
+            ], "\(run.outputText)\(run.errorText)")
+    }
+
     /// Ctrl-Z stops the job's leader as any program; right after Ctrl-C it gives the shell back and the job goes on,
     /// also when the session it was started in ends.
     @Test func ctrlCThenCtrlZDetaches() throws {

@@ -83,6 +83,18 @@ import Testing
         #expect(run.errorText.contains("[job-unknown]"))
     }
 
+    /// Runs do not overwrite each other's files where no batch system numbers them.
+    @Test func everyJobHasANumberOfItsOwn() throws {
+        let run = try script(
+            """
+            for i in 1 2; do trireme run -n 2 --launcher direct -o out.%j.%r mpi-hello:mpich sh -c 'echo $TRIREME_JOB_ID'; done
+            ls out.* | wc -l
+            for i in out.*; do [ "$i" = "out.$(cat $i).0" ] || [ "$i" = "out.$(cat $i).1" ] || echo "$i $(cat $i)"; done
+            trireme job ls -a | awk 'NR > 1 { print $1 }' | while read id; do trireme job show $id | grep -c ' empty '; done
+            """)
+        #expect(run.lines == ["4", "1", "1"], "\(run.outputText)\(run.errorText)")
+    }
+
     private var host: String { ProcessInfo.processInfo.hostName.split(separator: ".").first.map(String.init) ?? "" }
 
     @Test(.enabled(if: isInstalled("etcd"), "etcd is not installed")) func aSitesEtcdHoldsTheKeys() throws {

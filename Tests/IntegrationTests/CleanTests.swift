@@ -56,6 +56,43 @@ import Testing
         #expect(try store.trireme("run", "prepared", "probe", "exit", "4").status == 4)
     }
 
+    /// On a terminal it is asked first, unless `--yes` or `--force` answers beforehand.
+    @Test(arguments: [["clean", "--all"], ["image", "prune", "--all"]]) func aTerminalIsAsked(_ words: [String]) throws
+    {
+        let program = #"""
+            import os, pty, sys
+            answer, words = sys.argv[1], sys.argv[2:]
+            pid, master = pty.fork()
+            if pid == 0:
+                os.execv(words[0], words)
+            seen = b""
+            while True:
+                try: more = os.read(master, 4096)
+                except OSError: break
+                if not more: break
+                seen += more
+                if b"[y/N]" in seen and answer: os.write(master, answer.encode() + b"\n"); answer = ""
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), b"[y/N]" in seen, b"[not-confirmed]" in seen)
+            """#
+        func run(_ answer: String, _ more: [String] = []) throws -> String {
+            let run = try runProgram(
+                ["python3", "-c", program, answer, try Programs.path("trireme")] + words + more,
+                environment: [
+                    "TRIREME_STORE": store.path, "HOME": store.home, "TRIREME_TMPDIR": temporary,
+                    "XDG_STATE_HOME": state,
+                ])
+            return run.outputText + run.errorText
+        }
+        let plans = store.path + "/plans"
+        func count() -> Int { (try? files.contentsOfDirectory(atPath: plans).count) ?? 0 }
+        let before = count()
+        #expect(before > 0)
+        #expect(try run("n") == "125 True True\n" && count() == before)
+        #expect(try run("", ["--dry-run"]) == "0 False False\n" && count() == before)
+        #expect(try run("y") == "0 True False\n" && count() < before)
+        #expect(try run("", ["--yes"]) == "0 False False\n")
+    }
+
     @Test func allOfIt() throws {
         #expect(try clean("--all", "--dry-run").status == 0 && files.fileExists(atPath: store.path + "/plans"))
         let run = try clean("--all", "-q")

@@ -52,6 +52,20 @@ import Testing
         let changed = try run("./one.tar")
         #expect(changed.errorText.contains("is in the store as"))
         #expect(changed.lines == [image.path], "\(changed.errorText)")
+        // A batch job's files hold what the application wrote.
+        try image.shell("umoci config --image oci:image --config.cmd args; rm one.tar")
+        try image.shell("skopeo copy -q oci:oci:image docker-archive:one.tar:one:1")
+        for variables in [["SLURM_JOB_ID": "7"], ["JOB_ID": "7", "SGE_ROOT": "/opt"], ["PBS_JOBID": "7"]] {
+            try image.shell("rm -rf store/archives")
+            let quiet = try runProgram(
+                [try Programs.path("trireme"), "run", "./one.tar", "exit", "3"],
+                environment: environment.merging(variables) { $1 }, directory: image.path)
+            #expect(quiet.status == 3 && quiet.errorText.isEmpty && quiet.outputText.isEmpty, "\(quiet.errorText)")
+            let load = try runProgram(
+                [try Programs.path("trireme"), "load", "-i", "one.tar"],
+                environment: environment.merging(variables) { $1 }, directory: image.path)
+            #expect(load.status == 0 && load.errorText.isEmpty && load.lines.count == 1, "\(load.errorText)")
+        }
     }
 
     @Test func whatIsNoImage() throws {

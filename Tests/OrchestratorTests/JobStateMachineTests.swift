@@ -132,6 +132,25 @@ private let failure = Diagnostic(DiagnosticCode("test"), "n2")
         #expect(machine.handle(.agentEmpty(node: 0, unkillable: 0), now: 6) == [.finish(code: 125)])
     }
 
+    @Test func anAgentThatSaidItsLastWordIsNotLost() {
+        var machine = machine(launcher: false)
+        machine.keepsJournal = true
+        for rank in 0...3 { _ = machine.handle(.rankExited(rank: rank, .exited(0)), now: 3) }
+        for node in 0...1 {
+            _ = machine.handle(.agentEmpty(node: node, unkillable: 0), now: 4)
+            #expect(machine.handle(.agentLost(node: node), now: 5).isEmpty)
+        }
+        #expect(machine.phase == .ended)
+        #expect(!machine.journal.contains(.agentLost(node: 0)) && !machine.journal.contains(.agentLost(node: 1)))
+    }
+
+    @Test func anAgentThatOnlyGoesAwayIsLost() {
+        var machine = machine(launcher: false)
+        machine.keepsJournal = true
+        _ = machine.handle(.agentLost(node: 1), now: 3)
+        #expect(machine.journal == [.agentLost(node: 1)])
+    }
+
     @Test func aLostNodeDoesNotExcuseARankThatFailedBefore() {
         var machine = machine()
         _ = machine.handle(.rankExited(rank: 0, .exited(3)), now: 3)

@@ -135,6 +135,11 @@ struct Stand {
 
     @Test func gridEngineGivesSlots() {
         func slots(_ request: ResourceRequest) -> String? {
+            #expect(
+                GridEngineCommands.allocation(
+                    for: ResourceRequest(tasks: 1), slotsPerNode: 2, environment: "mpi", hasTerminal: true,
+                    command: ["x"]
+                ).joined(separator: " ") == "qrsh -V -cwd -now n -noshell -pty y -pe mpi 1 x")
             let words = GridEngineCommands.allocation(
                 for: request, slotsPerNode: 4, environment: "mpi", command: ["trireme", "run"])
             #expect(words.first == "qrsh" && words.suffix(2) == ["trireme", "run"])
@@ -206,6 +211,27 @@ struct Stand {
         for wrong in ["a slots=0", "a:x", "a many", "-oProxyCommand=x", "", "#"] {
             #expect(throws: Diagnostic.self) { try PlainHosts.allocation(hostFile: wrong, path: "f") }
         }
+    }
+
+    /// Nobody is told to type another system's commands.
+    @Test func everySystemAsksForMoreInItsOwnWords() {
+        let programs = [
+            "slurm": "salloc", "sge": "qrsh", "pbs": "qsub", "lsf": "bsub", "flux": "flux", "condor": "condor_submit",
+        ]
+        for manager in Detection.all {
+            let stand = Stand(variables: ["PE": "mpi"]).surroundings
+            let lines = [(3, nil), (nil, 6)].map { nodes, tasks in
+                manager.request(nodes: nodes, tasks: tasks, command: "trireme run …", in: stand) ?? ""
+            }
+            #expect(lines.allSatisfy { $0.hasPrefix(programs[manager.name]! + " ") && $0.contains("trireme run …") })
+            #expect(lines[0].contains("3") && lines[1].contains("6"), "\(lines)")
+        }
+        let atHand = Detection.requests(
+            nodes: 2, tasks: 4, command: "x", in: Stand().surroundings, isInstalled: { $0 == "bsub" || $0 == "salloc" })
+        #expect(atHand == ["salloc -N 2 -n 4 x", "bsub -n 4 x"])
+        #expect(
+            GridEngine.request(nodes: nil, tasks: 7, command: "x", in: Stand(variables: ["PE": "mpi"]).surroundings)
+                == "qrsh -pe mpi 7 x")
     }
 
     @Test func sshWordsSurviveTheRemoteShell() {

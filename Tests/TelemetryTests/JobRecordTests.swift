@@ -41,6 +41,18 @@ import TestSupport
         #expect(JobRecordReader.all(in: directory.path).map(\.id) == ["1.a"])
     }
 
+    @Test func aNodeThatEndedIsNotLostByItsConnectionsEnd() throws {
+        let (record, reader) = try record()
+        for (kind, node) in [
+            (JobEvent.Kind.nodeEmpty, "n1"), (.nodeLost, "n1"), (.nodeLost, "n2"), (.nodeEmpty, "n2"),
+        ] {
+            var event = JobEvent(kind)
+            event.node = node
+            record.add(event)
+        }
+        #expect(try #require(try reader.summary()).nodes.map(\.state) == ["empty", "lost"])
+    }
+
     @Test func tornLastLineIsPassedOver() throws {
         let (_, reader) = try record()
         let path = directory.path + "/1.a/" + RecordFile.events

@@ -15,6 +15,25 @@ import Testing
         #expect(ClusterRecord(json: parsed) == record)
     }
 
+    @Test func theClusterAroundItIsOnRecord() throws {
+        var nested = record
+        nested.outer = "around"
+        #expect(ClusterRecord(json: try #require(JSONText(parsing: nested.json.encoded))) == nested)
+    }
+
+    @Test func descendantsAreFound() {
+        let table = ProcessTable(parents: [1: 0, 10: 1, 11: 10, 12: 11, 20: 1, 21: 20])
+        #expect(table.below([10]) == [10, 11, 12])
+        #expect(table.below([30]) == [30])
+    }
+
+    @Test func theControllerHasTwoNames() throws {
+        #expect(record.node(named: "login") == record.nodes[0] && record.node(named: "n1") == nil)
+        #expect(try ClusterEntry(record, node: "login").node.name == "ctl")
+        let hosts = NodeFiles.hosts([ClusterNode(index: 0), ClusterNode(index: 1)])
+        #expect(hosts == "127.0.0.1 localhost\n10.9.0.1 ctl login\n10.9.0.2 n1\n")
+    }
+
     @Test(arguments: [
         "", "{", "{\"a\":}", "[1,]", "\"\\u12\"", "{\"a\":1} x", "nul", "\"\\q\"",
         "[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]",

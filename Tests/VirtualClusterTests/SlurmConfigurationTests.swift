@@ -64,7 +64,7 @@ import Testing
     @Test func hostsNameEveryNode() {
         #expect(
             NodeFiles.hosts(specification(nodes: 2).nodes)
-                == "127.0.0.1 localhost\n10.9.0.1 ctl\n10.9.0.2 n1\n10.9.0.3 n2\n")
+                == "127.0.0.1 localhost\n10.9.0.1 ctl login\n10.9.0.2 n1\n10.9.0.3 n2\n")
     }
 
     @Test func addressesAreDistinctUpToTheLimit() {

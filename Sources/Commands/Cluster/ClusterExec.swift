@@ -20,17 +20,15 @@ struct ClusterExec: ParsableCommand {
         if let dashes = words.firstIndex(of: "--"), dashes <= 1 {
             node = dashes == 1 ? words[0] : nil
             command = Array(words[(dashes + 1)...])
-        } else if let first = words.first, record.nodes.contains(where: { $0.name == first }) {
+        } else if let first = words.first, record.node(named: first) != nil {
             node = first
             command.removeFirst()
         }
         if command.isEmpty { command = ["/bin/bash"] }
-        let directory = getcwd(nil, 0)
-        defer { free(directory) }
         let entry = try ClusterEntry(record, node: node)
         let status = try entry.execute(
             command, environment: ClusterEntry.environment(CallerEnvironment.entries, record: record),
-            directory: directory.map { String(cString: $0) } ?? record.home)
+            directory: ClusterDirectory.current(in: entry, isQuiet: isatty(STDERR_FILENO) == 0))
         if status != 0 { throw ArgumentParser.ExitCode(status) }
     }
 }

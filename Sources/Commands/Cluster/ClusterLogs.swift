@@ -15,6 +15,7 @@ struct ClusterLogs: ParsableCommand {
     func run() throws {
         let registry = ClusterCommand.registry
         guard registry.names().contains(name) else { throw registry.missing(name, among: registry.names()) }
+        let what = what == ClusterNode.controllerAlias ? ClusterNode(index: 0).name : what
         let directory = registry.path(name) + "/logs"
         let logs = ClusterRegistry.files(in: directory).filter { $0.hasSuffix(".log") }.map { String($0.dropLast(4)) }
         let chosen = logs.filter { log in

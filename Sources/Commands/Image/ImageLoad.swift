@@ -123,15 +123,18 @@ struct ImportLimits: ParsableArguments {
 final class LoadReport {
     private let isQuiet: Bool
     private let isTerminal = isatty(STDERR_FILENO) == 1
+    /// How it goes on is worth a line, not only what came of it.
+    private let isTold: Bool
     private let transfer: TransferProgress
 
     init(isQuiet: Bool) {
         self.isQuiet = isQuiet
+        isTold = !isQuiet && TransferProgress.isWanted
         transfer = TransferProgress(verb: "unpacked", isQuiet: isQuiet)
     }
 
     func note(_ event: LoadEvent) {
-        guard !isQuiet else { return }
+        guard isTold else { return }
         switch event {
         case .layer(let number, let count, let bytes, let wasPresent):
             // Without a terminal only what takes long is worth a line.
@@ -168,7 +171,7 @@ final class LoadReport {
     func end() { transfer.finish() }
 
     func finished(_ item: LoadedImage) {
-        if item.wasPresent, !isQuiet { Output.standard.line("\(item.image.name): already present", to: .progress) }
+        if item.wasPresent, isTold { Output.standard.line("\(item.image.name): already present", to: .progress) }
         let name = item.image.name
         if isQuiet { return Output.standard.line(item.image.record.configuration.description) }
         Output.standard.line(item.image.hasName ? "Loaded image: \(name)" : "Loaded image ID: \(name)")

@@ -20,7 +20,8 @@ package struct ImagePrune: ParsableCommand {
         String?
     @Option(help: "until=24h, docker's way to say --older-than.") var filter: String?
     @Flag(help: "Print what would go, and remove nothing.") var dryRun = false
-    @Flag(name: .shortAndLong, help: "For docker's users; nothing is asked anyway.") var force = false
+    @Flag(name: .shortAndLong, help: "Do not ask; on a terminal it is asked before anything goes.") var force = false
+    @Flag(name: [.customShort("y"), .long], help: "The same.") var yes = false
     @Flag(name: .shortAndLong, help: "Print image ids only.") var quiet = false
 
     package init() {}
@@ -34,7 +35,14 @@ package struct ImagePrune: ParsableCommand {
         let after = store.totalBytes(uses.filter { !names.contains($0.image.record.manifest.digest) })
         var reclaimed = before - after
         if !dryRun {
-            try store.remove(going)
+            if !going.isEmpty, !force, !yes {
+                try Confirmation.ask(
+                    "This removes \(going.count) images (\(ByteCount.text(reclaimed))).",
+                    remedy: "trireme image prune --force, and --dry-run shows what would go")
+            }
+            try Confirmation.showing("removing \(going.count) images", isQuiet: quiet) { () throws(Diagnostic) in
+                try store.remove(going)
+            }
             // Downloads that broke off and could be continued.
             reclaimed += store.prunePartials(olderThan: 0)
         }

@@ -45,7 +45,9 @@ package struct ImageSpread: ParsableCommand {
             throw Diagnostic(
                 DiagnosticCode("no-allocation"), "image spread",
                 reasons: ["this process stands in no batch system's allocation"],
-                remedies: ["salloc -N 4 trireme image spread \(image)", "--hostfile FILE"])
+                remedies: Detection.requests(
+                    nodes: 4, tasks: nil, command: "trireme image spread \(image)", in: .current,
+                    isInstalled: SearchPath.has) + ["--hostfile FILE"])
         }
         let start = MonotonicTime.now()
         let nodes = allocation.nodes.map(\.name)

@@ -1,6 +1,7 @@
 import Diagnostics
 import Glibc
 import ImageStore
+import ResourceManagers
 
 /// Bytes, rate and time left of long work: one line redrawn on a terminal, else a line every ten
 /// seconds. What is over sooner than that says nothing but its result.
@@ -14,8 +15,11 @@ final class TransferProgress {
 
     init(verb: String, isQuiet: Bool) {
         self.verb = verb
-        self.isQuiet = isQuiet
+        self.isQuiet = isQuiet || !Self.isWanted
     }
+
+    /// False in a batch job without a terminal: what its script writes is kept, and is the application's.
+    static var isWanted: Bool { isatty(STDERR_FILENO) == 1 || !Detection.isInsideJob(.current) }
 
     /// Of `total` bytes, `done` are.
     func note(_ done: Int64, _ total: Int64) { note(done, total, detail: "") }

@@ -3,6 +3,7 @@ import Glibc
 import LinuxSystem
 import NodeAgent
 import Telemetry
+import VirtualCluster
 
 /// A connection to the leader of a running job, from any node that reaches it.
 final class ControlClient {
@@ -28,7 +29,7 @@ final class ControlClient {
         var failures: [String] = []
         for address in place.addresses {
             do throws(SyscallError) {
-                connection = try Self.connect(address, secret)
+                connection = try Self.connect(Self.socket(to: address, in: place.cluster), address, secret)
                 return
             } catch { failures.append(error.sentence) }
         }
@@ -38,9 +39,25 @@ final class ControlClient {
             remedies: ["ask from \(job.facts.leader.host)", "trireme job show \(reader.id)"])
     }
 
-    private static func connect(_ address: String, _ secret: [UInt8]) throws(SyscallError) -> Connection {
+    /// A job in a virtual cluster is reached through its controller's network, which nobody outside shares.
+    private static func socket(to address: String, in cluster: String?) throws(SyscallError) -> OwnedDescriptor {
+        if let cluster, cluster != ClusterRecord.surrounding(),
+            let controller = (try? ClusterCommand.registry.running(cluster))?.node(named: ClusterNode.controllerAlias)
+        {
+            return try controller.socket { () throws(SyscallError) in
+                try TCPSocket.connect(address, milliseconds: connectMilliseconds)
+            }
+        }
+        return try TCPSocket.connect(address, milliseconds: connectMilliseconds)
+    }
+
+    private static let connectMilliseconds: Int32 = 3000
+
+    private static func connect(
+        _ socket: consuming OwnedDescriptor, _ address: String, _ secret: [UInt8]
+    ) throws(SyscallError) -> Connection {
         let connection = Connection(
-            try TCPSocket.connect(address, milliseconds: 3000),
+            socket,
             handshake: Handshake(.agent, secret: secret, nonce: RandomBytes.make(Handshake.nonceBytes)))
         let deadline = MonotonicTime.now() + answerMilliseconds
         while true {

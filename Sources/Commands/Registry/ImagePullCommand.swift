@@ -47,7 +47,9 @@ package struct ImagePullCommand: ParsableCommand {
         if onlyName { return Output.standard.line(pulled.image.name) }
         if !progress.quiet { ImageLoad.noteForeign([pulled.image]) }
         if pulled.wasPresent, !progress.quiet {
-            Output.standard.line("\(pulled.image.name): already present", to: .progress)
+            if TransferProgress.isWanted {
+                Output.standard.line("\(pulled.image.name): already present", to: .progress)
+            }
         }
         Output.standard.line(progress.quiet ? pulled.image.name : "Pulled image: \(pulled.image.name)")
     }

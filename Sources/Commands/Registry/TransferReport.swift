@@ -36,7 +36,7 @@ final class TransferReport {
         static let drawnLayers = 12
     }
 
-    init(isQuiet: Bool) { self.isQuiet = isQuiet }
+    init(isQuiet: Bool) { self.isQuiet = isQuiet || !TransferProgress.isWanted }
 
     /// Seconds of the monotonic clock.
     private static func now() -> Double {

@@ -3,6 +3,7 @@ import FoundationEssentials
 import Glibc
 import LinuxSystem
 import Telemetry
+import VirtualCluster
 
 /// How the leader of a running job is reached: a file in its record that only the user can read. Who has
 /// the secret may do with the job what the user may.
@@ -13,6 +14,8 @@ struct ControlAddress: Codable {
     var secret: String
     /// The store the job's keys are in, when it is not the leader.
     var etcd: EtcdSettings?
+    /// The virtual cluster in whose network the leader is.
+    var cluster: String?
 
     func write(to directory: String) throws(SyscallError) {
         let path = "\(directory)/\(RecordFile.control)"
@@ -23,6 +26,7 @@ struct ControlAddress: Codable {
 
     init(addresses: [String], secret: String, etcd: EtcdSettings?) {
         self.etcd = etcd
+        cluster = ClusterRecord.surrounding()
         self.addresses = addresses
         self.secret = secret
     }

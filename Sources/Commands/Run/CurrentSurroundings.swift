@@ -4,6 +4,15 @@ import LinuxSystem
 import NodeAgent
 import ResourceManagers
 
+/// The caller's PATH.
+enum SearchPath {
+    /// Whether a program called `name` is in it.
+    static func has(_ name: String) -> Bool {
+        let path = getenv("PATH").map { String(cString: $0) } ?? "/usr/bin:/bin"
+        return path.split(separator: ":").contains { access("\($0)/\(name)", X_OK) == 0 }
+    }
+}
+
 extension Surroundings {
     /// This process's environment, this machine's files and commands.
     static var current: Surroundings {

@@ -91,7 +91,7 @@ enum JobEnvironment {
             }
             return ![
                 "PMI_", "PMI2_", "PMIX_", "OMPI_", "PRTE_", "HYDRA_", "MPIR_", "SLURM_PMI", "SLURM_MPI_TYPE",
-                "TRIREME_JOB_SECRET",
+                "TRIREME_JOB_SECRET", QueueWatch.variable,
             ]
             .contains { name.hasPrefix($0) }
         }

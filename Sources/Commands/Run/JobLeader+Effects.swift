@@ -7,6 +7,7 @@ import LinuxSystem
 import NodeAgent
 import Orchestrator
 import Telemetry
+import VirtualCluster
 
 extension JobLeader {
     func act(_ effects: [JobStateMachine.Effect]) {
@@ -103,7 +104,9 @@ extension JobLeader {
         case .rankExited(let rank, let status): act(machine.handle(.rankExited(rank: rank, status), now: now))
         case .rankRefused(let rank, let errno, let reason): refuse(rank, node, errno, reason, now)
         case .rankOutput(let rank, let stream, let bytes): deliver(bytes, rank: rank, stream: stream)
-        case .rankUsage(let rank, let usage): recordEvent(.rankUsage, rank: rank, usage: usage)
+        case .rankUsage(let rank, let usage):
+            recordEvent(.rankUsage, rank: rank, usage: usage)
+            if Int64(usage.peakMemory) > peakMemory?.bytes ?? 0 { peakMemory = (rank, Int64(usage.peakMemory)) }
         case .nodeUsage(let usage): recordEvent(.nodeUsage, node: node, usage: usage)
         case .wired: hasWired = true
         case .memoryKills(let kills): noteMemoryKills(kills, node)
@@ -149,9 +152,26 @@ extension JobLeader {
         note("\(subject): \(sentence)\(peak) [memory-limit]")
     }
 
+    private var limitRemedies: [String] {
+        let inCluster = ClusterRecord.surrounding().map { cluster in
+            [
+                "the nodes of cluster '\(cluster)' enforce what this machine's control groups allow where the cluster was "
+                    + "made: 'trireme doctor' says it"
+            ]
+        }
+        return (inCluster ?? []) + ["--limits best-effort runs the job without it"]
+    }
+
     private func failure(_ node: Int, _ step: String, _ errno: Int, _ subject: String) -> Diagnostic {
         if step == Agent.fetchStep { return spreadFailure(node, errno, subject) }
         if step == NodeNetworkEntry.step { return networkFailure(node, errno, subject) }
+        if step == "applyLimits", subject.hasPrefix("--") {
+            let option = subject.prefix { $0 != ":" }
+            return Diagnostic(
+                DiagnosticCode("limit-refused"), "\(option) on \(machine.nodeName(node))",
+                reasons: ["this limit cannot be enforced there: \(subject.dropFirst(option.count + 2))"],
+                remedies: limitRemedies)
+        }
         let cause = errno == 0 ? [] : [SyscallError("x", errno: Int32(errno)).reason]
         return Diagnostic(
             DiagnosticCode("node-not-ready"), machine.nodeName(node),

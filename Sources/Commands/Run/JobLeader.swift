@@ -54,6 +54,8 @@ final class JobLeader {
     var isSuspended = false
     /// A reader of our output that goes away ends the job.
     var failsOnBrokenPipe = false
+    /// The most memory that one rank was seen to use.
+    var peakMemory: (rank: Int, bytes: Int64)?
     /// Who asked for other limits, and the nodes whose answers are awaited.
     var updates: [LimitUpdate] = []
     var step: HelperProcess?
@@ -68,6 +70,7 @@ final class JobLeader {
     /// Questions of PMIx servers to others, by the ticket given here: who asked, and under what ticket.
     var modexes: [Int: (node: Int, ticket: Int)] = [:]
     var lastModex = 0
+    let began = MonotonicTime.now()
     private var nextPing = 0
     /// When the user is next told which nodes are awaited.
     private var nextWaitNote = MonotonicTime.now() + 3_000
@@ -130,7 +133,9 @@ final class JobLeader {
             now: MonotonicTime.now())
         machine.setup.keepsGoing = job.ranks.keepsGoing
         outputFiles = OutputFiles(
-            output: job.ranks.outputPattern, error: job.ranks.errorPattern, map: job.map, jobID: allocation.jobID)
+            output: job.ranks.outputPattern, error: job.ranks.errorPattern, map: job.map,
+            // Outside a batch system's job every job of ours is one by itself: its files get its own id.
+            jobID: allocation.hasJobID ? allocation.jobID : job.id)
         do throws(SyscallError) {
             let bound = try TCPSocket.listen(port: port)
             self.port = bound.port
@@ -434,6 +439,8 @@ final class JobLeader {
                 "none of the \(job.map.size) ranks called MPI_Init, or each that did ran as a job of its own "
                     + "(trireme explain mpi-mismatch)")
         }
+        // The record has all of it anyway.
+        if isTold { streams.add(2, Array("trireme: \(endSummary(code))\n".utf8)) }
         exitCode = code
     }
     func noteMissing() {

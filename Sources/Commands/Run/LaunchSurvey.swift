@@ -181,7 +181,9 @@ struct LaunchSurvey {
         if subject.hasPrefix("--model rank") || subject == "--launcher srun" || subject.hasPrefix("--mpi"), !isSlurm {
             return Diagnostic(
                 DiagnosticCode("no-allocation"), subject, reasons: ["needs a Slurm allocation"],
-                remedies: ["salloc -n \(size) trireme run …", "trireme run --cluster NAME …"])
+                remedies: (SearchPath.has("salloc") ? ["salloc -n \(size) trireme run …"] : [])
+                    + others.map { "--model node --launcher \($0.rawValue) needs none" }
+                    + ["trireme run --cluster NAME …"])
         }
         return Diagnostic(
             DiagnosticCode("mpi-mismatch"), subject, reasons: [obstacle],

@@ -3,6 +3,7 @@ import Diagnostics
 import Glibc
 import JobModel
 import LinuxSystem
+import NodeAgent
 import ResourceManagers
 import SiteConfiguration
 import VirtualCluster
@@ -19,13 +20,16 @@ extension RunRequest {
             !entry.hasPrefix("TRIREME_STORE=") && Detection.passesToCommands(String(entry.prefix { $0 != "=" }))
         }
         environment.append("TRIREME_STORE=\(locations.storeList)")
-        let directory = getcwd(nil, 0)
-        defer { free(directory) }
+        let mark = "\(QueueWatch.variable)=\(RandomBytes.hex(RandomBytes.make(8)))"
+        environment.append(mark)
+        let directory = ClusterDirectory.current(
+            in: try ClusterEntry(cluster, node: nil), isQuiet: options.process.quiet)
         // It must hear the SIGTERM it gets when we die, whatever our own caller blocks.
         _ = linux_sigprocmask(SIG_SETMASK, 0, nil)
         return try VirtualCluster.execute(
             inCluster: name, registry: ClusterCommand.registry, command: command, environment: environment,
-            directory: directory.map { String(cString: $0) } ?? locations.home, parentDeathSignal: SIGTERM)
+            directory: directory, parentDeathSignal: SIGTERM,
+            watcher: options.process.quiet ? nil : QueueWatch(mark: mark, cluster: cluster).look)
     }
 
     /// What starts `trireme run` inside an allocation of that cluster.
@@ -40,7 +44,8 @@ extension RunRequest {
         case .gridengine:
             return GridEngineCommands.allocation(
                 for: resources, slotsPerNode: cluster.cpusPerNode,
-                environment: GridEngineConfiguration.parallelEnvironment, command: command)
+                environment: GridEngineConfiguration.parallelEnvironment, hasTerminal: options.process.tty,
+                command: command)
         case .htcondor:
             throw Diagnostic(
                 DiagnosticCode("no-allocation"), "cluster '\(cluster.name)'",

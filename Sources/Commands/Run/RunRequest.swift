@@ -193,8 +193,10 @@ struct RunRequest {
         throw Diagnostic(
             DiagnosticCode("no-allocation"), "this process",
             reasons: ["does not stand in a batch system's allocation, and several nodes were asked for"],
-            remedies: [
-                "salloc -N \(options.parallel.nodes ?? 1) -n \(options.parallel.ntasks ?? options.parallel.nodes ?? 1) trireme run …",
+            remedies: Detection.requests(
+                nodes: options.parallel.nodes ?? 1, tasks: options.parallel.ntasks ?? options.parallel.nodes ?? 1,
+                command: "trireme run …", in: surroundings, isInstalled: SearchPath.has
+            ) + [
                 "trireme run --cluster NAME … (trireme cluster ls)",
                 "trireme run --hostfile FILE … for machines reached by ssh",
             ])
@@ -267,17 +269,24 @@ struct RunRequest {
         case .tooFewNodes(let wanted, let available):
             return Diagnostic(
                 DiagnosticCode("too-few-nodes"), job, reasons: ["has \(available) nodes, \(wanted) were asked for"],
-                remedies: ["salloc -N \(wanted) …"])
+                remedies: larger(nodes: wanted, tasks: nil, than: allocation))
         case .tooFewSlots(let wanted, let available, let nodes):
             return Diagnostic(
                 DiagnosticCode("too-few-slots"), job,
                 reasons: ["has room for \(available) ranks on \(nodes) nodes, \(wanted) were asked for"],
-                remedies: ["salloc -n \(wanted) …", "squeue -j \(allocation.jobID) -o '%N %C'"])
+                remedies: larger(nodes: nil, tasks: wanted, than: allocation)
+                    + ["trireme alloc show tells what the job has"])
         case .contradiction(let tasks, let nodes, let perNode):
             return Diagnostic(
                 DiagnosticCode("option-value"), "-n \(tasks) -N \(nodes) --ntasks-per-node \(perNode)",
                 reasons: ["\(nodes) × \(perNode) is less than \(tasks)"])
         }
+    }
+
+    /// In the words of the system that gave the allocation.
+    private static func larger(nodes: Int?, tasks: Int?, than allocation: Allocation) -> [String] {
+        Detection.manager(named: allocation.system)?
+            .request(nodes: nodes, tasks: tasks, command: "trireme run …", in: .current).map { [$0] } ?? []
     }
 
     // MARK: The container
@@ -287,7 +296,7 @@ struct RunRequest {
         return ImageResolver(
             store: ImageStore(locations), account: { [home = locations.home] in .current(home: home) }
         ) { text in
-            if !isQuiet { Output.standard.line("trireme: " + text, to: .progress) }
+            if !isQuiet, TransferProgress.isWanted { Output.standard.line("trireme: " + text, to: .progress) }
         }
     }
 

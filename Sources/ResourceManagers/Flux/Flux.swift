@@ -36,6 +36,10 @@ package enum Flux: ResourceManager {
         return Allocation(system: name, jobID: id, nodes: nodes)
     }
 
+    package static func request(nodes: Int?, tasks: Int?, command: String, in surroundings: Surroundings) -> String? {
+        "flux alloc" + (nodes.map { " -N \($0)" } ?? "") + (tasks.map { " -n \($0)" } ?? "") + " \(command)"
+    }
+
     package static func advice(for allocation: Allocation) -> SystemAdvice {
         SystemAdvice(
             whenUnreached: ["flux exec hostname"],

@@ -41,6 +41,13 @@ package enum GridEngine: ResourceManager {
             system: name, jobID: id, nodes: hosts.nodes.filter { $0.slots > 0 }, arrayTask: task)
     }
 
+    /// Slots are all it counts (qsub(1), -pe); which parallel environments there are, `qconf -spl` tells.
+    package static func request(nodes: Int?, tasks: Int?, command: String, in surroundings: Surroundings) -> String? {
+        let environment = surroundings.environment("PE") ?? "ENVIRONMENT"
+        let slots = tasks.map { "\($0)" } ?? nodes.map { "SLOTS-OF-\($0)-NODES" } ?? "SLOTS"
+        return "qrsh -pe \(environment) \(slots) \(command)"
+    }
+
     package static func advice(for allocation: Allocation) -> SystemAdvice {
         let node = allocation.nodes.last?.name ?? "HOST"
         return SystemAdvice(

@@ -7,7 +7,8 @@ package enum GridEngineCommands {
     /// Slots are all it asks for: a number of nodes is that many times what a node has. `-V`, as this command line
     /// is one on the caller's own machine; `-noshell`, as the words are not for a shell to read.
     package static func allocation(
-        for request: ResourceRequest, slotsPerNode: Int, environment: String, command: [String]
+        for request: ResourceRequest, slotsPerNode: Int, environment: String, hasTerminal: Bool = false,
+        command: [String]
     ) -> [String] {
         let perTask = request.cpusPerTask ?? 1
         var slots = (request.tasks ?? 1) * perTask
@@ -15,6 +16,8 @@ package enum GridEngineCommands {
             request.nodes
             ?? request.tasksPerNode.map { perNode in ((request.tasks ?? perNode) + perNode - 1) / perNode }
         if let nodes { slots = max(slots, nodes * slotsPerNode) }
-        return ["qrsh", "-V", "-cwd", "-now", "n", "-noshell", "-pe", environment, "\(slots)"] + command
+        // qrsh(1), -pty: without it the command has pipes, whatever the caller has.
+        let terminal = hasTerminal ? ["-pty", "y"] : []
+        return ["qrsh", "-V", "-cwd", "-now", "n", "-noshell"] + terminal + ["-pe", environment, "\(slots)"] + command
     }
 }

@@ -61,6 +61,11 @@ package enum HTCondor: ResourceManager {
         return limits.min().flatMap { $0 < Int(Int32.max) ? start + $0 : nil }
     }
 
+    package static func request(nodes: Int?, tasks: Int?, command: String, in surroundings: Surroundings) -> String? {
+        "condor_submit FILE, with universe = parallel, machine_count = \(nodes ?? tasks ?? 1) and '\(command)' "
+            + "in its executable"
+    }
+
     package static func advice(for allocation: Allocation) -> SystemAdvice {
         SystemAdvice(
             whenUnreached: [

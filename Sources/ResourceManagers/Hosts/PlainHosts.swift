@@ -48,6 +48,10 @@ package enum PlainHosts: ResourceManager {
         return Allocation(system: name, jobID: "hosts", nodes: hosts.nodes)
     }
 
+    package static func request(nodes: Int?, tasks: Int?, command: String, in surroundings: Surroundings) -> String? {
+        "more lines, or larger SLOTS, in the file of --hostfile"
+    }
+
     package static func advice(for allocation: Allocation) -> SystemAdvice {
         let node = allocation.nodes.last?.name ?? "HOST"
         return SystemAdvice(

@@ -35,6 +35,10 @@ package enum LSF: ResourceManager {
         return Allocation(system: name, jobID: id, nodes: hosts.nodes, arrayTask: task)
     }
 
+    package static func request(nodes: Int?, tasks: Int?, command: String, in surroundings: Surroundings) -> String? {
+        "bsub -n \(tasks ?? nodes ?? 1)" + (tasks == nil ? " -R 'span[ptile=1]'" : "") + " \(command)"
+    }
+
     package static func advice(for allocation: Allocation) -> SystemAdvice {
         let node = allocation.nodes.last?.name ?? "HOST"
         return SystemAdvice(

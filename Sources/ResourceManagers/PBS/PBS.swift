@@ -38,6 +38,14 @@ package enum PBS: ResourceManager {
             arrayTask: surroundings.environment("PBS_ARRAY_INDEX") ?? surroundings.environment("PBS_ARRAYID"))
     }
 
+    /// `select` is of OpenPBS and PBS Pro, `nodes` of Torque (qsub(1B)).
+    package static func request(nodes: Int?, tasks: Int?, command: String, in surroundings: Surroundings) -> String? {
+        let places = nodes ?? tasks ?? 1
+        return isTorque(surroundings)
+            ? "qsub -l nodes=\(places) SCRIPT, with '\(command)' in it"
+            : "qsub -l select=\(places):ncpus=1:mpiprocs=1 SCRIPT, with '\(command)' in it"
+    }
+
     package static func advice(for allocation: Allocation) -> SystemAdvice {
         let node = allocation.nodes.last?.name ?? "HOST"
         return SystemAdvice(

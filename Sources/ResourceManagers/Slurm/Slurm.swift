@@ -42,6 +42,10 @@ package enum Slurm: ResourceManager {
         return counts
     }
 
+    package static func request(nodes: Int?, tasks: Int?, command: String, in surroundings: Surroundings) -> String? {
+        "salloc" + (nodes.map { " -N \($0)" } ?? "") + (tasks.map { " -n \($0)" } ?? "") + " \(command)"
+    }
+
     package static func advice(for allocation: Allocation) -> SystemAdvice {
         SystemAdvice(
             whenUnreached: ["srun -N \(allocation.nodes.count) hostname"],

@@ -30,8 +30,11 @@ struct ParallelOptions: ParsableArguments {
     @Option(help: "Wall-clock limit: minutes, M:S, H:M:S, D-H:M:S, or 90s, 10m, 2h. Exit 124.") var time: String?
     @Option(help: "Time the other ranks have once one has exited 0 (default: any). Exit 125.") var exitTimeout: String?
     @Flag(help: "A reader of our output that goes away ends the job.") var pipeFail = false
-    @Option(help: "Who shares a container: 'node' (all ranks of a node), 'rank' or 'socket'.") var model: String =
-        "node"
+    @Option(
+        help:
+            "Who shares a container: 'node' (all ranks of a node), 'rank' (the same, but Slurm starts each) or 'socket'."
+    )
+    var model: String = "node"
     @Option(help: "What starts the ranks: auto, direct, mpirun, srun.") var launcher: String = "auto"
     @Option(help: "With --model rank: auto, pmi2, pmix, none. 'host' puts the host's MPI in the image's place.")
     var mpi: String = "auto"
