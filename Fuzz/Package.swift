@@ -17,6 +17,7 @@ let package = Package(
         .executable(name: "CommandLineFuzzer", targets: ["CommandLineFuzzer"]),
         .executable(name: "ArchiveFuzzer", targets: ["ArchiveFuzzer"]),
         .executable(name: "ImageTextFuzzer", targets: ["ImageTextFuzzer"]),
+        .executable(name: "RegistryRequestFuzzer", targets: ["RegistryRequestFuzzer"]),
     ],
     targets: [
         .target(name: "CLinux"),
@@ -37,6 +38,10 @@ let package = Package(
         .executableTarget(
             name: "ImageTextFuzzer", dependencies: ["OCIModel", "FuzzerDriver"], swiftSettings: instrumented,
             linkerSettings: linked),
+        .target(name: "RegistryWire", dependencies: ["OCIModel"], swiftSettings: instrumented),
+        .executableTarget(
+            name: "RegistryRequestFuzzer", dependencies: ["RegistryWire", "OCIModel", "FuzzerDriver"],
+            swiftSettings: instrumented, linkerSettings: linked),
         .executableTarget(
             name: "PlanFuzzer", dependencies: ["LaunchPlan", "FuzzerDriver"], swiftSettings: instrumented,
             linkerSettings: linked),

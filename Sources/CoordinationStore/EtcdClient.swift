@@ -57,6 +57,8 @@ package final class EtcdClient: Sendable {
         var configuration = HTTPClient.Configuration()
         configuration.httpVersion = .http1Only
         configuration.timeout.connect = .seconds(2)
+        // What a job says to its store, and the certificate it shows there, goes nowhere else.
+        configuration.redirectConfiguration = .disallow
         configuration.connectionPool.retryConnectionEstablishment = false
         var tls = TLSConfiguration.makeClientConfiguration()
         do {

@@ -1,4 +1,5 @@
 import JobModel
+import TestSupport
 import Testing
 
 @Suite struct HostListTests {
@@ -20,6 +21,20 @@ import Testing
     ])
     func refuses(_ text: String) {
         #expect(throws: HostList.Failure.self) { try HostList(parsing: text) }
+    }
+
+    @Test func extremesAreRefusedOrBounded() {
+        for a in ExtremeNumbers.all {
+            for b in ExtremeNumbers.all {
+                for text in ["n[\(a)-\(b)]", "n[0-\(a)]x[0-\(b)]", "n\(a),n\(b)", "n[\(a),\(b)]"] {
+                    guard let list = try? HostList(parsing: text) else { continue }
+                    #expect(list.names.count <= HostList.countLimit)
+                    _ = HostList(list.names).description
+                }
+                let counts = CountsPerNode(parsing: "\(a)(x\(b)),\(b)")?.counts ?? []
+                #expect(counts.count <= HostList.countLimit && counts.reduce(0, +) >= 0)
+            }
+        }
     }
 
     @Test func signsAreNoNumbers() {

@@ -1,4 +1,5 @@
 import NodeAgent
+import TestSupport
 import Testing
 
 @Suite struct RankBindingTests {
@@ -26,5 +27,16 @@ import Testing
         #expect((0..<4).map { processors("socket", $0, of: 4, 1, sockets)?.first } == [0, 0, 4, 4])
         #expect(processors("socket", 0, of: 1, 1, sockets) == [0, 1, 2, 3])
         #expect(processors("none", 0, of: 1, 1, sockets) == nil)
+    }
+    @Test func extremesBindNobody() {
+        let numbers = ExtremeNumbers.signed.map { Int($0) }
+        for policy in ["core", "socket"] {
+            for rank in numbers {
+                for size in numbers {
+                    for perRank in numbers { _ = processors(policy, rank, of: size, perRank, cores) }
+                }
+            }
+        }
+        #expect(processors("socket", .max - 1, of: .max, 1, cores) == nil)
     }
 }

@@ -38,7 +38,7 @@ struct ClusterCreate: ParsableCommand {
             name: name, scheduler: scheduler, nodes: nodes, cpus: cpus, memory: memory,
             image: image ?? scheduler.image, rootfs: rootfs, binds: binds)
         specification.slurmSettings = slurmSettings
-        specification.timeoutSeconds = timeout
+        specification.timeoutSeconds = Int(Int32(clamping: timeout))
         let isQuiet = quiet
         let record = try ClusterCreation(
             specification: specification, registry: ClusterCommand.registry, retainsFailure: retain,

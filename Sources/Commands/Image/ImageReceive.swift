@@ -62,10 +62,10 @@ package struct ImageReceive: ParsableCommand {
             }
         }
         let isThere = try store.ownImage(named: digest.description) != nil
-        var upstream: String?
+        var upstream: Place?
         if 2 * index + 1 < all.count {
             if !isThere { upstream = ImageReceive.reachable(parent, leader, key) }
-            do { server = try serve(from: upstream, data.path, key) } catch {
+            do { server = try serve(from: upstream?.number, data.path, key) } catch {
                 // The port is another's: the nodes below turn to the first source.
                 Output.standard.line(Diagnostic.harmless("\(here) serves no others: \(error)"), to: .progress)
             }
@@ -74,7 +74,7 @@ package struct ImageReceive: ParsableCommand {
         if !isThere {
             let own = server == nil ? nil : "127.0.0.1:\(port)"
             let place = try receive(digest, from: own ?? parent, leader, into: store, key)
-            origin = place == own ? upstream ?? place : place
+            origin = place == own ? upstream?.name ?? place : place
         }
         if let image = try store.ownImage(named: digest.description), !name.hasPrefix("sha256:"),
             let reference = ImageReference(name)
@@ -118,15 +118,24 @@ package struct ImageReceive: ParsableCommand {
         static let pauseMicroseconds: UInt32 = 200_000
     }
 
+    /// Where others of this job serve.
+    private struct Place {
+        /// As it was told.
+        var name: String
+        /// `HOST:PORT` in numbers, as it was proved.
+        var number: String
+    }
+
     /// `parent` when it proves that it is of this job, else the first of the others that does: of the leader's addresses
     /// some may lead nowhere from here, and another user may hold the parent's port.
     ///
-    /// - Returns: the address in numbers, as it was proved.
-    private static func reachable(_ parent: String?, _ others: [String], _ secret: String) -> String? {
+    private static func reachable(_ parent: String?, _ others: [String], _ secret: String) -> Place? {
         let deadline = MonotonicTime.now() + Patience.parentMilliseconds
         while let parent {
             if let number = answering(parent) {
-                if JobRegistry.proves(number, secret: secret, settings: RegistryCommands.settings()) { return number }
+                if JobRegistry.proves(number, secret: secret, settings: RegistryCommands.settings()) {
+                    return Place(name: parent, number: number)
+                }
                 break
             }
             if MonotonicTime.now() >= deadline { break }
@@ -138,7 +147,7 @@ package struct ImageReceive: ParsableCommand {
                 if let number = answering(other),
                     JobRegistry.proves(number, secret: secret, settings: RegistryCommands.settings())
                 {
-                    return number
+                    return Place(name: other, number: number)
                 }
             }
         }
@@ -177,7 +186,7 @@ package struct ImageReceive: ParsableCommand {
         let attempts: [(String?, [String])] = [(nearest, []), (nil, leader)]
         for (parent, others) in attempts {
             guard let place = ImageReceive.reachable(parent, others, key),
-                let reference = RemoteReference("\(place)/\(RegistryServer.byDigest)@\(digest)")
+                let reference = RemoteReference("\(place.number)/\(RegistryServer.byDigest)@\(digest)")
             else { continue }
             var settings = RegistryCommands.settings()
             // From store to store within the job: what came into the first was asked about then.
@@ -188,7 +197,7 @@ package struct ImageReceive: ParsableCommand {
             do throws(Diagnostic) {
                 let pull = ImagePull(reference, into: store, platform: .current, settings: settings) { _ in }
                 _ = try pull.run(preparer: PlanCompiler(account: .current(home: Locations.current().home)))
-                return place
+                return place.name
             } catch { failure = error }
         }
         let places = ([nearest].compactMap { $0 } + leader).joined(separator: ", ")

@@ -101,7 +101,7 @@ package struct ImageSpread: ParsableCommand {
     private func hear(_ fan: FanOut, _ nodes: [String]) throws -> [String] {
         var missing = nodes
         var texts = [String](repeating: "", count: fan.helpers.count)
-        let deadline = MonotonicTime.now() + timeout * 1000
+        let deadline = MonotonicTime.now() + Int(Int32(clamping: timeout)) * 1000
         while !missing.isEmpty, MonotonicTime.now() < deadline {
             var polled = fan.helpers.map { pollfd(fd: $0.output, events: Int16(POLLIN), revents: 0) }
             if polled.allSatisfy({ $0.fd < 0 }) { break }

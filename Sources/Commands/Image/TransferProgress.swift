@@ -32,8 +32,9 @@ final class TransferProgress {
         let elapsed = now - start
         let seconds = Double(elapsed.components.seconds) + Double(elapsed.components.attoseconds) / 1e18
         let rate = Double(done) / max(seconds, 0.001)
-        var line = "\(verb) \(ByteCount.text(done)) of \(ByteCount.text(total)), \(ByteCount.text(Int64(rate)))/s"
-        if rate > 0, total > done { line += ", \(Int(Double(total - done) / rate) + 1) s left" }
+        var line =
+            "\(verb) \(ByteCount.text(done)) of \(ByteCount.text(total)), \(ByteCount.text(Int64(Int(saturating: rate))))/s"
+        if rate > 0, total > done { line += ", \(Int(saturating: Double(total - done) / rate + 1)) s left" }
         line += detail
         if isTerminal {
             isDrawn = true
@@ -48,4 +49,9 @@ final class TransferProgress {
         if isDrawn { Output.standard.write("\r\u{1B}[K", to: .progress) }
         isDrawn = false
     }
+}
+
+extension Int {
+    /// The nearest there is: of sizes that others claim a rest can take longer than any number says.
+    init(saturating value: Double) { self = value.isNaN ? 0 : Int(Swift.min(Swift.max(value, -0x1p62), 0x1p62)) }
 }

@@ -68,7 +68,7 @@ struct JobWait: ParsableCommand {
     @Argument(help: "The jobs.") var ids: [String]
 
     func run() throws {
-        let deadline = timeout.map { MonotonicTime.now() + $0 * 1000 }
+        let deadline = timeout.map { MonotonicTime.now() + Int(Int32(clamping: $0)) * 1000 }
         var code: Int32 = 0
         for id in ids {
             let ended = try Self.end(of: JobFinder.reader(id), deadline)

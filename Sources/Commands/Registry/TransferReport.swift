@@ -138,8 +138,8 @@ final class TransferReport {
         var text = "\(name)\(ByteCount.text(done)) of \(ByteCount.text(total))"
         guard seconds > 0.5, done > 0 else { return text }
         let rate = Double(done) / seconds
-        text += ", \(ByteCount.text(Int64(rate)))/s"
-        if done < total { text += ", \(Int((Double(total - done) / rate).rounded(.up))) s left" }
+        text += ", \(ByteCount.text(Int64(Int(saturating: rate))))/s"
+        if done < total { text += ", \(Int(saturating: (Double(total - done) / rate).rounded(.up))) s left" }
         return text
     }
 }

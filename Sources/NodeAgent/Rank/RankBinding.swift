@@ -24,7 +24,9 @@ package enum RankBinding {
             let (needed, isTooMuch) = localSize.multipliedReportingOverflow(by: max(1, perRank))
             guard !isTooMuch, needed <= groups.count else { return nil }
             return groups[(localRank * max(1, perRank))..<((localRank + 1) * max(1, perRank))].flatMap { $0 }
-        case "socket": return groups[localRank * groups.count / localSize]
+        case "socket":
+            let (product, isTooMuch) = localRank.multipliedReportingOverflow(by: groups.count)
+            return isTooMuch ? nil : groups[product / localSize]
         default: return nil
         }
     }

@@ -25,7 +25,7 @@ package enum PBS: ResourceManager {
             throw .unreadable("PBS_NODEFILE=\(path)", "the file names no host", remedy: "qstat -f \(id)")
         }
         // An OpenPBS chunk without mpiprocs is one line whatever its ncpus: `ncpus` of this chunk is in NCPUS.
-        if let processors = surroundings.environment("NCPUS").flatMap({ Int($0) }), processors > 1,
+        if let processors = surroundings.environment("NCPUS").flatMap({ Int($0) }), (2...1_000_000).contains(processors),
             !isTorque(surroundings), hosts.nodes.allSatisfy({ $0.slots == 1 })
         {
             return Allocation(
