@@ -88,6 +88,10 @@ package enum DiagnosticCatalogue {
             "cluster-state", "the cluster's record, directory or namespaces could not be used",
             "Check space and permissions of the directory named, or set XDG_STATE_HOME to another one."),
         Entry(
+            "daemon-ended", "a daemon of the virtual cluster has ended, and the job would wait for it",
+            "'trireme cluster logs NAME' has the daemon's last words; 'trireme cluster delete NAME' and 'create' make "
+                + "the cluster anew. Jobs that fit on the other nodes still run."),
+        Entry(
             "cluster-start-failed", "a step or a daemon failed while the cluster started; everything was undone",
             "The daemon's last lines say why; '--retain' keeps all logs for 'trireme cluster logs NAME'."),
         Entry(

@@ -61,6 +61,9 @@ package struct DeviceFacts: Sendable {
     package struct MPI: Sendable {
         /// `Open MPI 4`
         package var name: String
+        /// Of MPICH 4.0 over UCX (pmodels/mpich pull request 6596); our own launchers undo the deadlock.
+        package static let pmi2Hang =
+            "there MPICH may hang in MPI_Finalize, in containers and without; 'trireme run -n RANKS' does not"
         /// `pmix` or `pmi2`: what Slurm must speak to start its ranks.
         package var wanted: String
         package var hasLauncher: Bool

@@ -102,6 +102,9 @@ extension HostReport {
                     + "\(mpi.wanted): with --model rank every rank would be a job of its own",
                 fix: "use --model node (the default), or ask for Slurm's \(mpi.wanted) plug-in")
         }
+        if mpi.wanted == "pmi2", reaches.contains(where: { $0.wanted == "pmi2" }) {
+            fact += "; not by 'srun --mpi=pmi2 trireme run': \(DeviceFacts.MPI.pmi2Hang)"
+        }
         if let objection = mpi.hostObjection { return .ok(name, "\(fact); --mpi host: no, \(objection)") }
         return .ok(name, "\(fact); --mpi host: fits")
     }

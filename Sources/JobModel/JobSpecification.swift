@@ -57,6 +57,8 @@ package struct RankSettings: Equatable, Sendable {
     package var terminal: TerminalSize?
     /// `ssh` and `rsh` in the containers lead to the job's other nodes.
     package var offersShell = true
+    /// Options of one's own for the image's mpirun or mpiexec.
+    package var launcherArguments: [String] = []
     package init() {}
 }
 

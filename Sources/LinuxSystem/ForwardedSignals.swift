@@ -41,12 +41,15 @@ package struct ForwardedSignals {
         while true { if let status = wait(for: child, unless: { false }) { return status } }
     }
 
-    /// The same; nil when `isOver` says after a signal that it need not be waited for any more.
-    package func wait(for child: pid_t, unless isOver: () -> Bool) -> Int32? {
+    /// The same; nil when `isOver` says that it need not be waited for any more. It is asked after each signal, and
+    /// every `milliseconds` where that is not negative.
+    package func wait(for child: pid_t, every milliseconds: Int32 = -1, unless isOver: () -> Bool) -> Int32? {
         while true {
             var status: Int32 = 0
             if waitpid(child, &status, WNOHANG) == child { return status }
             if isOver() { return nil }
+            var slot = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            if milliseconds >= 0, poll(&slot, 1, milliseconds) <= 0 { continue }
             var info = [UInt8](repeating: 0, count: 128)
             if read(descriptor, &info, info.count) != info.count { continue }
             let (signal, code) = info.withUnsafeBytes {

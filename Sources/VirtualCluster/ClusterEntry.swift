@@ -10,8 +10,6 @@ package struct ClusterEntry {
     /// What the command gets when this process is killed. A resource manager's client
     /// wants SIGTERM, so that it can give its allocation back.
     package var parentDeathSignal: Int32
-    /// See `EnteredProcess.watcher`.
-    package var watcher: (@Sendable (pid_t) -> Bool)?
 
     /// - Throws: `node-not-found` with near misses.
     package init(_ record: ClusterRecord, node name: String?, parentDeathSignal: Int32 = SIGKILL) throws(Diagnostic) {
@@ -71,15 +69,29 @@ package struct ClusterEntry {
     ///
     /// - Parameter environment: `K=V` entries, nearly as they are: `TMPDIR` goes when the node has no such directory.
     /// - Parameter directory: the working directory; where the node lacks it, home.
-    package func execute(_ command: [String], environment: [String], directory: String) throws(Diagnostic) -> Int32 {
+    /// - Parameter watch: looks after the command, told its pid, twice a second; what it returns ends the command
+    ///   and is thrown.
+    package func execute(
+        _ command: [String], environment: [String], directory: String, watch: ((pid_t) -> Diagnostic?)? = nil
+    ) throws(Diagnostic) -> Int32 {
+        var reason: Diagnostic?
+        let status = try run(command, environment, directory, watch, &reason)
+        if let reason { throw reason }
+        return status
+    }
+
+    private func run(
+        _ command: [String], _ environment: [String], _ directory: String, _ watch: ((pid_t) -> Diagnostic?)?,
+        _ reason: inout Diagnostic?
+    ) throws(Diagnostic) -> Int32 {
         do throws(SyscallError) {
             guard let target = try node.process.openDescriptor() else {
                 throw SyscallError("pidfd_open", "init of \(node.name)", errno: ESRCH)
             }
             let process = EnteredProcess(
                 target: target.raw, command: command, environment: environment, directory: directory,
-                home: record.home, parentDeathSignal: parentDeathSignal, watcher: watcher)
-            return try process.run()
+                home: record.home, parentDeathSignal: parentDeathSignal, watch: watch)
+            return try process.run(endedFor: &reason)
         } catch {
             throw Diagnostic(
                 .clusterState, "node '\(node.name)'", reasons: ["cannot be entered", error.sentence],
@@ -96,12 +108,12 @@ package enum VirtualCluster {
     package static func execute(
         inCluster name: String, registry: ClusterRegistry, node: String? = nil, command: [String],
         environment: [String], directory: String, parentDeathSignal: Int32 = SIGKILL,
-        watcher: (@Sendable (pid_t) -> Bool)? = nil
+        watch: ((pid_t) -> Diagnostic?)? = nil
     ) throws(Diagnostic) -> Int32 {
         let record = try registry.running(name)
-        var entry = try ClusterEntry(record, node: node, parentDeathSignal: parentDeathSignal)
-        entry.watcher = watcher
+        let entry = try ClusterEntry(record, node: node, parentDeathSignal: parentDeathSignal)
         return try entry.execute(
-            command, environment: ClusterEntry.environment(environment, record: record), directory: directory)
+            command, environment: ClusterEntry.environment(environment, record: record), directory: directory,
+            watch: watch)
     }
 }

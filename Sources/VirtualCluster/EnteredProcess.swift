@@ -17,8 +17,11 @@ struct EnteredProcess {
     var directory: String
     var home: String
     var parentDeathSignal: Int32
-    /// Told now and then that the command runs, with its pid; false: that is enough.
-    var watcher: (@Sendable (pid_t) -> Bool)?
+    /// Looks after the command, told its pid, twice a second; why it shall end, nil while it may run.
+    var watch: ((pid_t) -> Diagnostic?)?
+    /// What such a command has after SIGTERM.
+    private static let endMilliseconds: Int32 = 3000
+    private static let watchMilliseconds: Int32 = 500
 
     private static let namespaces =
         CloneFlags.newUser | CloneFlags.newMount | CloneFlags.newPID | CloneFlags.newNetwork | CloneFlags.newIPC
@@ -35,7 +38,8 @@ struct EnteredProcess {
     }
 
     /// The exit status, 128+N for a signal; throws when the namespaces cannot be joined.
-    func run() throws(SyscallError) -> Int32 {
+    /// Why it was ended is in `reason`.
+    func run(endedFor reason: inout Diagnostic?) throws(SyscallError) -> Int32 {
         let words = try PipeEnds()
         let lifeline = try PipeEnds()
         defer {
@@ -60,8 +64,17 @@ struct EnteredProcess {
         var status: Int32 = 0
         waitpid(middle, &status, 0)
         if child == 0 { throw SyscallError("setns", errno: failure?.errno ?? ECHILD) }
-        if let watcher, failure == nil { Self.watch(child, watcher) }
-        status = signals.wait(for: child)
+        if let watch {
+            var found: Diagnostic?
+            let ended = signals.wait(for: child, every: Self.watchMilliseconds) {
+                found = watch(child)
+                return found != nil
+            }
+            reason = found
+            status = ended ?? end(child, signals)
+        } else {
+            status = signals.wait(for: child)
+        }
         if let failure, failure.word == Word.executeFailed {
             return failure.errno == ENOENT || failure.errno == ENOTDIR ? ExitCode.notFound : ExitCode.notExecutable
         }
@@ -69,22 +82,17 @@ struct EnteredProcess {
             ? ExitCode.signal(linux_status_signal(status)) : linux_status_exit_code(status)
     }
 
-    /// In a thread of its own: this one waits. It ends with the process at the latest.
-    private static func watch(_ child: pid_t, _ watcher: @escaping @Sendable (pid_t) -> Bool) {
-        let body = Unmanaged.passRetained(Watch { while kill(child, 0) == 0, watcher(child) { usleep(100_000) } })
-        var thread = pthread_t()
-        let result = pthread_create(
-            &thread, nil,
-            { raw in
-                if let raw { Unmanaged<Watch>.fromOpaque(raw).takeRetainedValue().body() }
-                return nil
-            }, body.toOpaque())
-        if result == 0 { pthread_detach(thread) } else { body.release() }
-    }
-
-    private final class Watch: Sendable {
-        let body: @Sendable () -> Void
-        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    private func end(_ child: pid_t, _ signals: ForwardedSignals) -> Int32 {
+        kill(child, SIGTERM)
+        var isLate = false
+        return signals.wait(for: child, every: Self.endMilliseconds) {
+            defer { isLate = true }
+            return isLate
+        }
+            ?? {
+                kill(child, SIGKILL)
+                return signals.wait(for: child)
+            }()
     }
 
     private func say(_ output: Int32, _ word: Int32, _ value: Int32) {

@@ -112,8 +112,57 @@ import Testing
                 == "killed by signal 9"
         }
         #expect(isSeen)
+        #expect(try fixture.run(["status", "ill"]).outputText.contains("ill: slurmd on n1 killed by signal 9"))
         #expect(try fixture.exec("ill", "n1", "--", "hostname").lines == ["n1"])
         #expect(try fixture.run(["logs", "ill", "ctl.slurmctld"]).outputText.contains("slurmctld"))
+    }
+
+    /// What waits for a daemon that is gone ends with its name, and what fits elsewhere runs.
+    @Test func whatWaitsForADeadDaemonEnds() throws {
+        let trireme = try Programs.path("trireme")
+        func run(_ words: String...) throws -> ProgramRun {
+            try runProgram(
+                [trireme, "run", "--cluster", "ill"] + words + ["mpi-hello:mpich", "hostname"],
+                environment: ["XDG_STATE_HOME": fixture.directory.path], limitSeconds: 60)
+        }
+        try #require(try fixture.create("ill", nodes: 2, ["--cpus", "1"]).status == 0)
+        // Both nodes are taken: the second job waits in the queue when one of them loses its daemon.
+        let script = """
+            "$0" cluster exec ill -- salloc -Q -N 2 sleep 30 & holder=$!
+            until "$0" cluster exec ill -- squeue -h -t R | grep -q .; do sleep 0.1; done
+            "$1" run --cluster ill -n 2 -N 2 mpi-hello:mpich true & waiting=$!
+            until "$0" cluster exec ill -- squeue -h -t PD | grep -q .; do sleep 0.1; done
+            "$0" cluster exec ill n1 -- pkill -9 slurmd
+            begin=$SECONDS; wait $waiting; echo "status $? $((SECONDS - begin < 10))"
+            "$0" cluster exec ill -- scancel -u "$(id -un)"; wait $holder; exit 0
+            """
+        let queued = try runProgram(
+            ["bash", "-c", script, fixture.program, trireme],
+            environment: ["XDG_STATE_HOME": fixture.directory.path], limitSeconds: 100)
+        #expect(queued.lines == ["status 125 1"], "\(queued.outputText)\(queued.errorText)")
+        #expect(queued.errorText.contains("slurmd on n1 killed by signal 9"), "\(queued.errorText)")
+        #expect(queued.errorText.contains("[daemon-ended]"), "\(queued.errorText)")
+        let tooMany = try run("-n", "2", "-N", "2")
+        #expect(tooMany.status == 125 && tooMany.errorText.contains("[daemon-ended]"), "\(tooMany.errorText)")
+        let fits = try run("-n", "1")
+        #expect(fits.lines == ["n2"] && fits.errorText.contains("slurmd on n1"), "\(fits.errorText)")
+        _ = try fixture.exec("ill", "ctl", "--", "pkill", "-9", "slurmctld")
+        #expect(
+            try ClusterFixture.eventually {
+                try fixture.run(["status", "ill"]).outputText.contains("slurmctld on ctl")
+            })
+        let none = try run("-n", "1")
+        #expect(none.status == 125 && none.errorText.contains("slurmctld on ctl killed"), "\(none.errorText)")
+        #expect(none.seconds < 10)
+    }
+
+    /// slurmd's own arithmetic over jobs of more than 64 nodes (EpilogMsgTime) must not end it.
+    @Test func jobsOverManyNodesLeaveEveryDaemonAlive() throws {
+        try #require(try fixture.create("wide", nodes: 65, ["--cpus", "1"]).status == 0)
+        for _ in 0..<2 { #expect(try fixture.exec("wide", "--", "srun", "-N", "65", "hostname").lines.count == 65) }
+        usleep(500_000)
+        let services = try fixture.status("wide").nodes.flatMap(\.services)
+        #expect(services.count == 132 && services.allSatisfy { $0.state == "up" }, "\(services)")
     }
 
     @Test func memoryPerNode() throws {

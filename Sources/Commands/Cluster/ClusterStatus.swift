@@ -17,6 +17,7 @@ struct ClusterStatus: ParsableCommand {
         let state = registry.state(record)
         let isRunning = state == .running
         let nodes = record?.nodes ?? []
+        let ended = record.map { isRunning ? registry.endedDaemons($0) : [] } ?? []
         switch format {
         case .table:
             Output.standard.line(
@@ -24,6 +25,7 @@ struct ClusterStatus: ParsableCommand {
                     + (record.map {
                         ", \($0.cpusPerNode) cores and \($0.memoryPerNodeMiB) MiB each, since \($0.created)"
                     } ?? ""))
+            if !ended.isEmpty { Output.standard.line("\(name): \(ended.sentence); jobs that need it wait") }
             var rows = [["NODE", "ADDRESS", "PID", "STATE", "SERVICES"]]
             for node in nodes {
                 let isUp = isRunning && node.process.isAlive
@@ -55,7 +57,7 @@ struct ClusterStatus: ParsableCommand {
                 JSONText.record([
                     "name": .string(name), "state": .string(state.word), "created": .string(record?.created ?? ""),
                     "image": .string(record?.image ?? ""), "pid": .number(Int64(record?.supervisor.pid ?? 0)),
-                    "nodes": .array(list),
+                    "ended": .array(ended.map { .string($0.text) }), "nodes": .array(list),
                 ]).encoded)
         }
     }

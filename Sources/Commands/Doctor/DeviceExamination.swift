@@ -5,6 +5,7 @@ import HostCheck
 import ImageFormats
 import ImageStore
 import LinuxSystem
+import NodeAgent
 
 /// Measures what `doctor` says of GPUs, fabrics and MPIs, with the code that `run` decides by.
 struct DeviceExamination {
@@ -122,7 +123,7 @@ enum SlurmTypes {
         let candidates: [String] = path.map { "\($0)/srun" }
         guard let srun = candidates.first(where: { access($0, X_OK) == 0 }),
             let helper = try? HelperProcess(
-                [srun, "--mpi=list"], environment: CallerEnvironment.entries.map { Array($0.utf8) })
+                [srun, "--mpi=list"], environment: EnvironmentBlock.forCommands())
         else { return nil }
         var said: [UInt8] = []
         var left = 100

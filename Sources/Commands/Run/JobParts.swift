@@ -30,7 +30,8 @@ struct JobParts {
         }
     }
 
-    private static let short = ["-n", "-np", "-e"]
+    /// `-x` as mpirun has it.
+    private static let short = ["-n", "-np", "-e", "-x"]
     private static let long = ["--ntasks", "--env"]
 
     private static func isOption(_ word: [UInt8]) -> Bool {
@@ -45,7 +46,7 @@ struct JobParts {
         while let word = rest.first, word.first == UInt8(ascii: "-") {
             let text = String(decoding: rest.removeFirst(), as: UTF8.self)
             let (name, value) = try split(text, &rest)
-            if name == "-e" || name == "--env" {
+            if name == "-e" || name == "-x" || name == "--env" {
                 part.environment.env.append(value)
             } else if let tasks = Int(value), tasks > 0, tasks <= HostList.countLimit {
                 part.tasks = tasks

@@ -1,6 +1,7 @@
 import ContainerRuntime
 import Diagnostics
 import Glibc
+import HostCheck
 import ImageStore
 import JobModel
 import LinuxSystem
@@ -223,6 +224,9 @@ struct LaunchSurvey {
         for launcher in [LauncherChoice.mpirun, .srun, .direct] {
             text += row(
                 launcher.rawValue, obstacle(to: launcher).map { "not possible: " + $0 } ?? possibility(launcher))
+        }
+        if isSlurm, case .mpich = detected?.flavour {
+            text += row("not", "srun --mpi=pmi2 trireme run …: " + DeviceFacts.MPI.pmi2Hang)
         }
         do throws(Diagnostic) {
             let choice = try choose(job)

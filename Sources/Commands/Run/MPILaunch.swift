@@ -39,6 +39,10 @@ struct MPILaunch {
                 DiagnosticCode("option-value"), "--keep-going",
                 reasons: ["\(launcher.rawValue) ends the ranks when one fails"], remedies: ["--launcher direct"])
         }
+        if launcher != .mpirun, !job.ranks.launcherArguments.isEmpty {
+            let starter = launcher == .srun ? "srun starts the ranks" : "trireme's agents start the ranks"
+            throw Self.noLauncher(starter, ["--launcher mpirun, where the image has one"])
+        }
         switch launcher {
         case .direct, .auto: return direct(survey)
         case .srun: return try step(survey)
@@ -47,6 +51,12 @@ struct MPILaunch {
             if case .mpich = survey.detected?.flavour { return mpich(launcher) }
             return openMPI(launcher, survey.detected?.flavour)
         }
+    }
+
+    static func noLauncher(_ reason: String, _ remedies: [String]) -> Diagnostic {
+        Diagnostic(
+            DiagnosticCode("option-value"), "--mpi-args",
+            reasons: ["\(reason): there is no mpirun to give them to"], remedies: remedies)
     }
 
     /// The agents start the ranks. MPICH and its kin find each other by the PMI the agents serve; OpenMPI
@@ -60,7 +70,36 @@ struct MPILaunch {
         return .direct(.pmix(library: library), isMPI: isMPI)
     }
 
-    private var hosts: String { job.map.nodes.map { "\($0.name):\($0.tasks)" }.joined(separator: ",") }
+    private var hosts: String { Self.hosts(job.map.nodes.map(\.tasks), job.map) }
+
+    private static func hosts(_ slots: [Int], _ map: TaskMap) -> String {
+        zip(map.nodes, slots).map { "\($0.name):\($1)" }.joined(separator: ",")
+    }
+
+    /// Which nodes Open MPI's mpirun has, with all the slots the allocation has there: what its ranks spawn
+    /// (MPI_Comm_spawn) goes where no rank is. Then its own way of filling nodes must be told to give our map;
+    /// a map that it has no way for leaves no slot over.
+    static func openMPIHosts(_ map: TaskMap, _ allocation: Allocation, mayMap: Bool) -> [String] {
+        let slots = map.nodes.map { node in
+            max(node.tasks, allocation.nodes.first { $0.name == node.name }?.slots ?? node.tasks)
+        }
+        let counts = map.nodes.map(\.tasks)
+        if counts.dropLast().elementsEqual(slots.dropLast()) { return ["--host", hosts(slots, map)] }
+        // Around the nodes in turn, and numbered through node by node.
+        let turns = counts.indices.map { map.size / counts.count + ($0 < map.size % counts.count ? 1 : 0) }
+        guard mayMap, counts == turns else { return ["--host", hosts(counts, map)] }
+        return ["--map-by", "node", "--rank-by", "slot", "--host", hosts(slots, map)]
+    }
+
+    /// Words that place ranks otherwise than we would.
+    private var placesItself: Bool {
+        let words = [
+            "map-by", "rank-by", "ppr", "npernode", "bynode", "byslot", "rankfile", "rf", "N", "host", "H", "hostfile",
+        ]
+        return job.ranks.launcherArguments.contains {
+            words.contains(String($0.drop { $0 == "-" })) && $0.hasPrefix("-")
+        }
+    }
 
     /// What the launcher starts as each rank of `parts`.
     private func rank(_ parts: [JobPart]) -> [[UInt8]] {
@@ -81,7 +120,7 @@ struct MPILaunch {
     private func openMPI(_ launcher: String, _ flavour: MPIFlavour?) -> RankStart {
         // Called by its path, mpirun wraps its remote daemons in a shell that reads ./.profile.
         let noPrefix = isInPath(launcher) ? ["--noprefix"] : []
-        let words = [launcher] + noPrefix
+        let words = [launcher] + noPrefix + job.ranks.launcherArguments
         let killSeconds = job.graceMilliseconds / 1000 + 1
         var settings =
             if case .openMPI(let major) = flavour, major >= 5 {
@@ -113,9 +152,14 @@ struct MPILaunch {
         if getenv(variable) == nil, EnvironmentBlock.value(variable, in: own) == nil {
             environment.append(LauncherEnvironment.withoutDisplays)
         }
+        // Options of 5 are not those of 4 in all; parts would begin where the one before ended.
+        let isFour = if case .openMPI(let major) = flavour { major == 4 } else { false }
+        let mayMap = isFour && job.parts.count == 1 && !placesItself
+        let places =
+            job.parts.count == 1 && !placesItself
+            ? Self.openMPIHosts(job.map, allocation, mayMap: mayMap) : ["--host", hosts]
         return .launcher(
-            arguments: words.map { Array($0.utf8) } + ranks(before: ["--host", hosts], "-np"),
-            environment: environment)
+            arguments: words.map { Array($0.utf8) } + ranks(before: places, "-np"), environment: environment)
     }
 
     private func isInPath(_ program: String) -> Bool {
@@ -125,9 +169,10 @@ struct MPILaunch {
     }
 
     private func mpich(_ launcher: String) -> RankStart {
-        let words = [
-            launcher, "-launcher", "ssh", "-launcher-exec", Self.agent, "-rmk", "user", "-hosts", hosts,
-        ]
+        let words =
+            [
+                launcher, "-launcher", "ssh", "-launcher-exec", Self.agent, "-rmk", "user", "-hosts", hosts,
+            ] + job.ranks.launcherArguments
         return .launcher(arguments: words.map { Array($0.utf8) } + ranks(before: [], "-n"), environment: [])
     }
 

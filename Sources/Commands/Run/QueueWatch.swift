@@ -8,9 +8,7 @@ import VirtualCluster
 ///
 /// The batch system's command (salloc, qrsh) is a child of ours; the job has begun when a process other than that one
 /// carries our mark in its environment. That holds for every system and asks none of them.
-///
-/// One thread only calls it.
-final class QueueWatch: @unchecked Sendable {
+final class QueueWatch {
     static let variable = "TRIREME_QUEUE_MARK"
     /// Most allocations are there sooner, and nobody is told anything.
     private static let patienceMilliseconds = 2_000
@@ -22,19 +20,26 @@ final class QueueWatch: @unchecked Sendable {
     private let mark: [UInt8]
     private let cluster: ClusterRecord
     private let begin = MonotonicTime.now()
+    private let isQuiet: Bool
     private var saidAt: Int?
+    private var isOver = false
     private var looks: [pid_t: Int] = [:]
 
-    init(mark: String, cluster: ClusterRecord) {
+    init(mark: String, cluster: ClusterRecord, isQuiet: Bool) {
         self.mark = Array(mark.utf8)
+        self.isQuiet = isQuiet
         self.cluster = cluster
     }
 
     /// False once the job has begun.
     func look(_ command: pid_t) -> Bool {
-        if hasBegun(command) { return false }
+        if isOver { return false }
+        if hasBegun(command) {
+            isOver = true
+            return false
+        }
         let now = MonotonicTime.now()
-        guard now - begin >= Self.patienceMilliseconds,
+        guard !isQuiet, now - begin >= Self.patienceMilliseconds,
             now - (saidAt ?? -Self.repeatMilliseconds) >= Self.repeatMilliseconds
         else { return true }
         let queue = cluster.scheduler == .slurm ? "squeue" : "qstat"

@@ -14,7 +14,9 @@ extension RunRequest {
     func runInCluster(_ name: String) throws(Diagnostic) -> Int32 {
         let cluster = try ClusterCommand.registry.running(name)
         try refuseOversized(for: cluster)
-        let command = try allocation(in: cluster)
+        let daemons = DaemonWatch(cluster, resources: resources, isQuiet: options.process.quiet)
+        if let obstacle = daemons.look(isWaiting: true) { throw obstacle }
+        let command = try allocation(in: cluster, without: daemons.deadNodes)
         // What the caller exports for the site's own batch system means other partitions and limits.
         var environment = CallerEnvironment.entries.filter { entry in
             !entry.hasPrefix("TRIREME_STORE=") && Detection.passesToCommands(String(entry.prefix { $0 != "=" }))
@@ -22,25 +24,26 @@ extension RunRequest {
         environment.append("TRIREME_STORE=\(locations.storeList)")
         let mark = "\(QueueWatch.variable)=\(RandomBytes.hex(RandomBytes.make(8)))"
         environment.append(mark)
+        let queue = QueueWatch(mark: mark, cluster: cluster, isQuiet: options.process.quiet)
         let directory = ClusterDirectory.current(
             in: try ClusterEntry(cluster, node: nil), isQuiet: options.process.quiet)
         // It must hear the SIGTERM it gets when we die, whatever our own caller blocks.
         _ = linux_sigprocmask(SIG_SETMASK, 0, nil)
         return try VirtualCluster.execute(
             inCluster: name, registry: ClusterCommand.registry, command: command, environment: environment,
-            directory: directory, parentDeathSignal: SIGTERM,
-            watcher: options.process.quiet ? nil : QueueWatch(mark: mark, cluster: cluster).look)
+            directory: directory, parentDeathSignal: SIGTERM
+        ) { daemons.look(isWaiting: queue.look($0)) }
     }
 
     /// What starts `trireme run` inside an allocation of that cluster.
-    private func allocation(in cluster: ClusterRecord) throws(Diagnostic) -> [String] {
+    private func allocation(in cluster: ClusterRecord, without dead: [String]) throws(Diagnostic) -> [String] {
         let program: String
         do throws(SyscallError) { program = try Locations.programDirectory() + "/trireme" } catch {
             throw Diagnostic(DiagnosticCode("installation"), "/proc/self/exe", reasons: [error.sentence])
         }
         let command = [program, verb] + forwardedOptions + words.map { String(decoding: $0, as: UTF8.self) }
         switch cluster.scheduler {
-        case .slurm: return SlurmCommands.allocation(for: resources, command: command)
+        case .slurm: return SlurmCommands.allocation(for: resources, without: dead, command: command)
         case .gridengine:
             return GridEngineCommands.allocation(
                 for: resources, slotsPerNode: cluster.cpusPerNode,

@@ -89,6 +89,9 @@ struct RunRequest {
             return try explain(image)
         }
         guard options.parallel.isParallel else {
+            if !options.parallel.mpiArgs.isEmpty {
+                throw MPILaunch.noLauncher("this is one container and no job", ["-n RANKS"])
+            }
             return try SingleRun.execute(plan(image), verb: verb, words: words)
         }
         let allocation = try self.allocation(surroundings)

@@ -29,8 +29,13 @@ package enum SlurmCommands {
     }
 
     /// `command` inside a fresh allocation that ends with it.
-    package static func allocation(for request: ResourceRequest, command: [String]) -> [String] {
+    ///
+    /// - Parameter excluded: nodes that would not answer.
+    package static func allocation(
+        for request: ResourceRequest, without excluded: [String] = [], command: [String]
+    ) -> [String] {
         var words = ["salloc", "-Q"]
+        if !excluded.isEmpty { words.append("--exclude=\(HostList(excluded))") }
         if let nodes = request.nodes { words += ["-N", "\(nodes)"] }
         // With fewer tasks than nodes it would give as few nodes.
         if let tasks = request.tasks { words += ["-n", "\(max(tasks, request.nodes ?? 1))"] }

@@ -10,7 +10,7 @@ struct EnvironmentOptions: ContainerOptionGroup {
     static let longNames = ["--env", "--env-file", "--env-from-host", "--clean-env"]
 
     @Option(
-        name: [.customShort("e"), .long], parsing: .unconditionalSingleValue,
+        name: [.customShort("e"), .customShort("x"), .long], parsing: .unconditionalSingleValue,
         help: ArgumentHelp("Set a variable, or pass the caller's.", valueName: "k=v|k"))
     var env: [String] = []
     @Option(help: ArgumentHelp("Variables from a file, one per line, as docker reads it.", valueName: "file"))
@@ -45,7 +45,7 @@ struct EnvironmentOptions: ContainerOptionGroup {
         }
         for path in envFile { entries += try EnvironmentText.file(path, host: host) }
         for text in env {
-            let bytes = CallerArguments.typed(text, after: ["-e", "--env"])
+            let bytes = CallerArguments.typed(text, after: ["-e", "-x", "--env"])
             guard let first = bytes.first, first != UInt8(ascii: "=") else {
                 throw Diagnostic(
                     DiagnosticCode("usage"), text, reasons: ["not a variable"],

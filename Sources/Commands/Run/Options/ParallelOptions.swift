@@ -12,7 +12,7 @@ struct ParallelOptions: ParsableArguments {
         "--ntasks", "--nodes", "--ntasks-per-node", "--model", "--launcher", "--mpi", "--cluster", "--label-io",
         "--grace", "--join-timeout", "--port", "--rm", "--hostfile", "--cpus-per-task", "--bind-to", "--output",
         "--error", "--keep-going", "--time", "--exit-timeout", "--pipe-fail", "--kvs", "--kvs-cacert", "--kvs-cert",
-        "--kvs-key", "--no-ssh",
+        "--kvs-key", "--no-ssh", "--mpi-args",
     ]
 
     @Option(name: [.customShort("n"), .long], help: "Ranks of a parallel job.") var ntasks: Int?
@@ -38,6 +38,10 @@ struct ParallelOptions: ParsableArguments {
     @Option(help: "What starts the ranks: auto, direct, mpirun, srun.") var launcher: String = "auto"
     @Option(help: "With --model rank: auto, pmi2, pmix, none. 'host' puts the host's MPI in the image's place.")
     var mpi: String = "auto"
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: ArgumentHelp("Options for the image's mpirun or mpiexec (repeatable).", valueName: "words"))
+    var mpiArgs: [String] = []
     @Option(help: "Run the job in this virtual cluster.") var cluster: String?
     @Flag(name: [.customShort("l"), .long], help: "Put 'RANK: ' in front of every output line.") var labelIo = false
     @Option(help: "Seconds between TERM and KILL when a job is stopped.") var grace: Int = 5
@@ -111,6 +115,7 @@ struct ParallelOptions: ParsableArguments {
         settings.outputPattern = output
         settings.errorPattern = error
         settings.offersShell = !noSsh
+        settings.launcherArguments = mpiArgs.flatMap { $0.split(whereSeparator: \.isWhitespace).map(String.init) }
         return settings
     }
 
