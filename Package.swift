@@ -134,7 +134,7 @@ let package = Package(
         tests("ClusterTests", ["LinuxSystem"]),
         .executableTarget(
             name: "EntryProbe", dependencies: ["ContainerLaunch"], path: "Tests/EntryProbe", swiftSettings: strict),
-        tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan"]),
+        tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan", "LinuxSystem"]),
         tests("IntegrationTests", ["LaunchPlan", "LinuxSystem"]),
         tests("EscapeTests", ["LaunchPlan"]),  // attempts to get out of a container
         tests("PeerReferenceTests", []),  // the same cases by other tools, then by ours

@@ -8,16 +8,20 @@
 // --evict: before every run the files named in LIST, one per line, leave the page cache.
 // A NAME that begins with `@` is a server, started once: `interleave serve KEY COMMAND [ARG…]`,
 // wherever its COMMAND line puts it. It runs its command when told to and says how long that took;
-// and as a node's agent does it listens on the abstract socket trireme/KEY, so that others can join it.
+// and as a node's agent does it lets others join it: through the abstract socket trireme/KEY, and through the
+// socket agent-KEY in this user's directory, which is answered with its namespaces.
 //
 // Build: cc -O2 -static interleave.c -o interleave
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -85,16 +89,56 @@ static int serve(const char *key, char **command, int null) {
     return 0;
 }
 
+// Answers who connects to agent-KEY with the namespaces of `process`, for as long as this program runs.
+static void door(const char *key, pid_t process) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char directory[80], path[160];
+    pid_t parent = getpid();
+    if (fork() != 0) return;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(1);
+    snprintf(directory, sizeof directory, "/run/user/%u", geteuid());
+    if (access(directory, W_OK) != 0) snprintf(directory, sizeof directory, "/tmp/trireme-%u", geteuid());
+    else strcat(directory, "/trireme");
+    mkdir(directory, 0700);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/agent-%s", directory, key);
+    unlink(address.sun_path);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 4096) != 0) {
+        perror("interleave: door");
+        _exit(1);
+    }
+    for (;;) {
+        union { struct cmsghdr header; char space[CMSG_SPACE(2 * sizeof(int))]; } control = {0};
+        struct iovec part = {"+", 1};
+        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+        int client = accept4(listener, NULL, NULL, SOCK_CLOEXEC), both[2];
+        snprintf(path, sizeof path, "/proc/%d/ns/user", process);
+        both[0] = open(path, O_RDONLY | O_CLOEXEC);
+        snprintf(path, sizeof path, "/proc/%d/ns/mnt", process);
+        both[1] = open(path, O_RDONLY | O_CLOEXEC);
+        control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof both)};
+        memcpy(CMSG_DATA(&control.header), both, sizeof both);
+        sendmsg(client, &message, MSG_NOSIGNAL);
+        close(both[0]);
+        close(both[1]);
+        close(client);
+    }
+}
+
 struct server { int to, from; };
 static struct server start(char **command) {
     int to[2], from[2];
     if (pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0) exit(1);
-    if (vfork() == 0) {
+    pid_t child = vfork();
+    if (child == 0) {
         dup2(to[0], 0);
         dup2(from[1], 1);
         execv(command[0], command);
         _exit(127);
     }
+    for (char **word = command; word[0] && word[1]; word++)
+        if (strcmp(word[0], "serve") == 0) door(word[1], child);
     close(to[0]);
     close(from[1]);
     return (struct server){to[1], from[0]};

@@ -25,7 +25,6 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -230,19 +229,6 @@ int linux_peer_credentials(int fd, pid_t *pid, uid_t *uid, gid_t *gid) {
     *uid = peer.uid;
     *gid = peer.gid;
     return 0;
-}
-int linux_unix_abstract(int fd, const char *name, size_t bytes, int connecting) {
-    struct sockaddr_un address;
-    if (bytes + 1 > sizeof address.sun_path) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    memset(&address, 0, sizeof address);
-    address.sun_family = AF_UNIX;
-    memcpy(address.sun_path + 1, name, bytes);
-    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + bytes);
-    return connecting ? connect(fd, (struct sockaddr *)&address, size)
-                      : bind(fd, (struct sockaddr *)&address, size);
 }
 
 // One message with descriptors attached (unix(7), SCM_RIGHTS); at most 4.

@@ -2,35 +2,47 @@ import CLinux
 import Glibc
 import LinuxSystem
 
-/// Enters the container that a node's agent keeps: its user and mount namespaces.
+/// What the agent of a job listens on below the user's `MeetingPlace`.
+package enum AgentAddress {
+    /// For launches of their own that want into the agent's container.
+    /// - Parameter key: the job's, letters and digits.
+    package static func door(_ key: CString) -> CString { name("agent-", key) }
+
+    /// For ranks' shims where the job has no container.
+    package static func service(_ key: CString) -> CString { name("ranks-", key) }
+
+    private static func name(_ start: StaticString, _ key: CString) -> CString {
+        var name = ByteBuffer(capacity: MeetingPlace.nameBytes)
+        name.append(start)
+        var index = 0
+        while key[index] != 0, name.count < MeetingPlace.nameBytes {
+            name.append(key[index] == slash ? CChar(0x2D) : key[index])
+            index += 1
+        }
+        return name.cString
+    }
+}
+
+/// Enters the container that a node's agent keeps: its user and mount namespaces, and its control group.
 ///
-/// The agent listens on the abstract socket `trireme/KEY`; its side of the connection
-/// names the process (SO_PEERCRED, unix(7)), so no file and no pid can be stale. Only a
-/// process of the caller's own uid is followed.
-func joinAgent(_ key: CString) throws(LaunchFailure) {
-    let socket = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+/// The agent sends them over its socket, so no file and no pid can be stale. Only a process of the
+/// caller's own uid is followed.
+func joinAgent(_ key: CString, _ host: UnsafePointer<UnsafeMutablePointer<CChar>?>) throws(LaunchFailure) {
+    guard let place = MeetingPlace(host) else { throw LaunchFailure(.connectToAgent, key) }
+    defer { place.leave() }
+    let socket = UnixSocket.make()
     guard socket >= 0 else { throw LaunchFailure(.connectToAgent, key) }
     defer { close(socket) }
-    var name = ByteBuffer(capacity: 128)
-    name.append("trireme/")
-    name.append(key)
-    guard linux_unix_abstract(socket, name.bytes, name.count, 1) == 0 else {
-        throw LaunchFailure(.connectToAgent, key)
-    }
+    guard place.connect(socket, to: AgentAddress.door(key)) else { throw LaunchFailure(.connectToAgent, key) }
     var process: pid_t = 0
     var user: uid_t = 0
     var group: gid_t = 0
-    guard linux_peer_credentials(socket, &process, &user, &group) == 0 else {
-        throw LaunchFailure(.connectToAgent, key)
-    }
-    guard user == geteuid() else { throw LaunchFailure(.connectToAgent, key, errno: EPERM) }
-    // 0: the agent is outside this pid namespace and cannot be named.
-    guard process > 0 else { throw LaunchFailure(.joinAgent, key, errno: ESRCH) }
-    let descriptor = linux_pidfd_open(process, 0)
-    guard descriptor >= 0 else { throw LaunchFailure(.joinAgent, key) }
-    defer { close(descriptor) }
-    if hasLimitsToJoin(process) { try joinLimits(of: process) }
-    try joinContainer(of: descriptor)
+    guard linux_peer_credentials(socket, &process, &user, &group) == 0,
+        let namespaces = ContainerNamespaces.receive(from: socket)
+    else { throw LaunchFailure(.joinAgent, key) }
+    defer { namespaces.closeBoth() }
+    if process > 0, hasLimitsToJoin(process) { try joinLimits(of: process) }
+    guard namespaces.enter() else { throw LaunchFailure(.joinAgent, "setns") }
 }
 
 /// Whether the container that `process` made has limits that this process is not under: most have none,
@@ -64,14 +76,4 @@ private func smallFile(_ path: CString) -> CString? {
     guard length > 0 else { return nil }
     text[length] = 0
     return CString(text)
-}
-
-/// Enters the user and mount namespaces of the process behind `pidfd`; its root becomes ours. setns(2)
-package func joinContainer(of pidfd: Int32) throws(LaunchFailure) {
-    // Until execve(2) this process is trireme in sight of the container's: /proc/PID/exe and
-    // its descriptors must not be theirs. Executing the application sets it back.
-    _ = linux_prctl(ProcessControl.setDumpable, 0, 0, 0, 0)
-    guard linux_setns(pidfd, CloneFlags.newUser | CloneFlags.newMount) == 0 else {
-        throw LaunchFailure(.joinAgent, "setns")
-    }
 }

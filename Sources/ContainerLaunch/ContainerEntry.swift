@@ -146,6 +146,10 @@ struct ContainerEntry {
 
     /// User and mount namespaces of our own and those that the plan asks for, the caller mapped into them.
     func makeNamespaces(_ identity: Identity) throws(LaunchFailure) {
+        // Who has closed itself to others (`dropPrivileges`, `ContainerNamespaces.enter`) may not write its own
+        // maps. Nobody in a container can look in meanwhile: this process has every capability over its user
+        // namespace, and they have none (ptrace(2), access mode checking).
+        _ = linux_prctl(ProcessControl.setDumpable, 1, 0, 0, 0)
         if let uidMap = facts.uidMap, let gidMap = facts.gidMap {
             let helper = try IdentityHelper(uidMap, gidMap)
             try identity.createNamespaces(namespaces)

@@ -44,8 +44,8 @@ extension HolderJoin {
         let image = open(file, O_RDONLY | O_CLOEXEC)
         guard image >= 0 else { throw LaunchFailure(.openImage, file) }
         defer { close(image) }
-        let (_, holder) = try holder(image)
-        defer { close(holder) }
+        let (_, namespaces) = try holder(image)
+        defer { namespaces.closeBoth() }
         let memory = mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)
         guard let memory, Int(bitPattern: memory) != -1 else { throw LaunchFailure(.joinImage, file) }
         defer { munmap(memory, 4096) }
@@ -55,7 +55,7 @@ extension HolderJoin {
         let child = linux_clone(Self.sharedFiles, nil)
         guard child >= 0 else { throw LaunchFailure(.joinImage, file) }
         if child == 0 {
-            result[0] = Self.coverInside(holder)
+            result[0] = Self.coverInside(namespaces)
             result[1] = errno
             _exit(0)
         }
@@ -67,8 +67,8 @@ extension HolderJoin {
     }
 
     /// In the child. Negative with errno set.
-    private static func coverInside(_ holder: Int32) -> Int32 {
-        guard linux_setns(holder, CloneFlags.newUser | CloneFlags.newMount) == 0 else { return -1 }
+    private static func coverInside(_ holder: ContainerNamespaces) -> Int32 {
+        guard holder.enter() else { return -1 }
         let tree = linux_open_tree(AT_FDCWD, place, MountTree.openClone | MountTree.openCloseOnExec)
         guard tree >= 0 else { return -1 }
         let magic = linux_filesystem_magic(tree)

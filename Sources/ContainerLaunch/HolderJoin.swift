@@ -5,8 +5,8 @@ import LinuxSystem
 /// A launch from a single-file image: joins the process that holds the image mounted on this node
 /// (`trireme-mount`), started when there is none yet.
 ///
-/// The holder listens on an abstract socket whose name is the image file's identity; the name is bound
-/// before the program starts, so of many launches at once one starts it and the others find it.
+/// The holder listens on a socket whose name is the image file's identity; the name is bound before the
+/// program starts, so of many launches at once one starts it and the others find it.
 struct HolderJoin {
     /// The image file as an absolute path.
     let file: CString
@@ -34,31 +34,14 @@ struct HolderJoin {
         let image = open(file, O_RDONLY | O_CLOEXEC)
         guard image >= 0 else { throw LaunchFailure(.openImage, file) }
         defer { close(image) }
-        let (socket, holder) = try holder(image)
+        let (socket, namespaces) = try holder(image)
         defer {
             close(socket)
-            close(holder)
+            namespaces.closeBoth()
         }
-        guard linux_setns(holder, CloneFlags.newUser | CloneFlags.newMount) == 0,
-            linux_unshare(CloneFlags.newMount) == 0
-        else { throw LaunchFailure(.joinImage, file) }
-    }
-
-    /// The process that serves the image on this node, and the connection that keeps it there.
-    func holder(_ image: Int32) throws(LaunchFailure) -> (socket: Int32, process: Int32) {
-        let socket = try connect(image)
-        var process: pid_t = 0
-        var user: uid_t = 0
-        var group: gid_t = 0
-        guard linux_peer_credentials(socket, &process, &user, &group) == 0 else {
+        guard namespaces.enter(), linux_unshare(CloneFlags.newMount) == 0 else {
             throw LaunchFailure(.joinImage, file)
         }
-        guard user == geteuid() else { throw LaunchFailure(.joinImage, file, errno: EPERM) }
-        // 0: it is outside this pid namespace and cannot be named.
-        guard process > 0 else { throw LaunchFailure(.joinImage, file, errno: ESRCH) }
-        let holder = linux_pidfd_open(process, 0)
-        guard holder >= 0 else { throw LaunchFailure(.joinImage, file) }
-        return (socket, holder)
     }
 
     /// The image's root as mounts that are nowhere, taken from where they cover the host's /sys.
@@ -83,48 +66,54 @@ struct HolderJoin {
 
     // MARK: Meeting the holder
 
-    /// A connection that the holder has welcomed: while it is open the holder stays.
-    private func connect(_ image: Int32) throws(LaunchFailure) -> Int32 {
-        var name = ByteBuffer(capacity: 256)
+    /// The namespaces of the process that serves the image on this node, and a connection that it has
+    /// welcomed: while that is open the holder stays.
+    func holder(_ image: Int32) throws(LaunchFailure) -> (socket: Int32, namespaces: ContainerNamespaces) {
+        guard let place = MeetingPlace(host) else { throw LaunchFailure(.serveImage, "/tmp") }
+        defer { place.leave() }
+        var name = ByteBuffer(capacity: 128)
         try appendName(image, to: &name)
         let deadline = milliseconds() + Limit.startMilliseconds
         while true {
-            let socket = try newSocket()
-            if linux_unix_abstract(socket, name.bytes, name.count, 1) == 0 {
-                if isWelcomed(socket) { return socket }
-                close(socket)
-            } else {
-                // Nobody listens: the one who can bind the name starts the holder.
-                if linux_unix_abstract(socket, name.bytes, name.count, 0) == 0 {
-                    defer { close(socket) }
-                    try startHolder(listener: socket, image)
-                    continue
-                }
-                let code = errno
-                close(socket)
-                guard code == EADDRINUSE else { throw LaunchFailure(.serveImage, file, errno: code) }
+            if let met = try meet(place, name.cString) { return met }
+            // Nobody listens: the one who has the lock starts the holder.
+            let lock = place.lock(name.cString)
+            if lock >= 0 {
+                defer { close(lock) }
+                // It may have come up while the lock was another's.
+                if let met = try meet(place, name.cString) { return met }
+                let listener = try newSocket()
+                defer { close(listener) }
+                guard place.bind(listener, to: name.cString) else { throw LaunchFailure(.serveImage, file) }
+                try startHolder(listener: listener, image)
+                continue
             }
+            guard errno == EWOULDBLOCK else { throw LaunchFailure(.serveImage, file) }
             guard milliseconds() < deadline else { throw LaunchFailure(.serveImage, file, errno: ETIMEDOUT) }
             usleep(Limit.retryMicroseconds)
         }
     }
 
+    /// nil when nobody is there, or somebody who was just going.
+    private func meet(
+        _ place: MeetingPlace, _ name: CString
+    ) throws(LaunchFailure) -> (socket: Int32, namespaces: ContainerNamespaces)? {
+        let socket = try newSocket()
+        if place.connect(socket, to: name) {
+            if let namespaces = ContainerNamespaces.receive(from: socket) { return (socket, namespaces) }
+            guard errno == ECONNRESET else { throw LaunchFailure(.joinImage, file) }
+        }
+        close(socket)
+        return nil
+    }
+
     private func newSocket() throws(LaunchFailure) -> Int32 {
-        let socket = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        let socket = UnixSocket.make()
         guard socket >= 0 else { throw LaunchFailure(.serveImage, file) }
         return socket
     }
 
-    private func isWelcomed(_ socket: Int32) -> Bool {
-        var byte: UInt8 = 0
-        while true {
-            let n = read(socket, &byte, 1)
-            if n < 0, errno == EINTR { continue }
-            return n == 1
-        }
-    }
-
-    /// `trireme/sqfs/UID/DEV-INO-SIZE-MTIME/MOUNTS/JOB`. The mount namespace counts because what is mounted
+    /// `image-DEV-INO-SIZE-MTIME-MOUNTS-JOB`, in hexadecimal. The mount namespace counts because what is mounted
     /// into the container is the holder's view of the host; the job, because its end kills its processes.
     private func appendName(_ image: Int32, to name: inout ByteBuffer) throws(LaunchFailure) {
         var status = stat()
@@ -132,23 +121,33 @@ struct HolderJoin {
         guard fstat(image, &status) == 0 else { throw LaunchFailure(.openImage, file) }
         guard status.st_mode & S_IFMT == S_IFREG else { throw LaunchFailure(.openImage, file, errno: EINVAL) }
         guard stat(c("/proc/self/ns/mnt"), &namespace) == 0 else { throw LaunchFailure(.openImage, "/proc") }
-        name.append("trireme/sqfs/")
-        name.append(decimal: UInt64(geteuid()))
-        append(UInt64(status.st_dev), slash, to: &name)
-        append(UInt64(status.st_ino), minus, to: &name)
-        append(UInt64(status.st_size), minus, to: &name)
-        append(UInt64(bitPattern: Int64(status.st_mtim.tv_sec)), minus, to: &name)
-        append(UInt64(status.st_mtim.tv_nsec), minus, to: &name)
-        append(UInt64(namespace.st_ino), slash, to: &name)
-        name.append(slash)
-        // sun_path holds 107 bytes after the leading NUL (unix(7)); job ids are short.
-        let room = 100 - name.count
-        if let job = jobName, room > 0 { name.append(job, count: min(strlen(job), room)) }
+        name.append("image")
+        append(UInt64(status.st_dev), to: &name)
+        append(UInt64(status.st_ino), to: &name)
+        append(UInt64(status.st_size), to: &name)
+        append(UInt64(bitPattern: Int64(status.st_mtim.tv_sec)), to: &name)
+        append(UInt64(status.st_mtim.tv_nsec), to: &name)
+        append(UInt64(namespace.st_ino), to: &name)
+        guard let job = jobName else { return }
+        name.append(minus)
+        // Job ids are short.
+        let room = MeetingPlace.nameBytes - name.count
+        var index = 0
+        while index < room, job[index] != 0 {
+            name.append(job[index] == slash ? minus : job[index])
+            index += 1
+        }
     }
 
-    private func append(_ number: UInt64, _ separator: CChar, to name: inout ByteBuffer) {
-        name.append(separator)
-        name.append(decimal: number)
+    private func append(_ number: UInt64, to name: inout ByteBuffer) {
+        name.append(minus)
+        var shift = 60
+        while shift > 0, number >> UInt64(shift) == 0 { shift -= 4 }
+        while shift >= 0 {
+            let digit = CChar(number >> UInt64(shift) & 15)
+            name.append(digit < 10 ? 0x30 + digit : 0x57 + digit)
+            shift -= 4
+        }
     }
 
     private var jobName: CString? {

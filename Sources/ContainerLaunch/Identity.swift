@@ -51,10 +51,15 @@ struct Identity {
 /// set can only be lowered while CAP_SETPCAP is still held (capabilities(7)), and
 /// no_new_privs comes first so that no failure after it leaves a way up.
 ///
+/// It also closes this process to its neighbours in the container: with no capability left it is one of them,
+/// and what runs here is a program of the host (/proc/PID/exe), with the host's files open. Executing the
+/// application opens it again.
+///
 /// - Parameters:
 ///   - kept: capabilities over this user namespace that uid 0 keeps (`--fakeroot`).
 ///   - filters: the filter of system calls is installed (`SeccompProfile`).
 package func dropPrivileges(keeping kept: UInt64 = 0, filters: Bool = true) throws(LaunchFailure) {
+    _ = linux_prctl(ProcessControl.setDumpable, 0, 0, 0, 0)
     guard linux_prctl(ProcessControl.setNoNewPrivileges, 1, 0, 0, 0) == 0 else {
         throw LaunchFailure(.dropPrivileges, "no_new_privs")
     }

@@ -93,7 +93,10 @@ extension ContainerEntry {
                 c("trireme"), path, c("tmpfs"),
                 MountFlags.readOnly | MountFlags.noSetuid | MountFlags.noDevices | MountFlags.noExec, c("mode=0555"))
             : linux_mount(c("/dev/null"), path, nil, MountFlags.bind, nil)
-        guard done == 0 else { throw LaunchFailure(.maskSystem, path) }
+        // The mask's mode and owner would be those of the host's /dev/null.
+        guard done == 0, linux_mount_setattr(AT_FDCWD, path, 0, MountAttribute.readOnly, 0, 0) == 0 else {
+            throw LaunchFailure(.maskSystem, path)
+        }
     }
 }
 
@@ -195,11 +198,19 @@ extension MountList {
     }
 
     private mutating func appendDevice(_ path: CString) {
-        append(MountRequest(source: path, destination: path, isOptional: true))
+        append(.hostsOwn(path, at: path))
     }
 }
 
 extension MountRequest {
+    /// A file or device node of the host's. Only root could write it or change its mode, and root's container
+    /// is not the place to: devices work on a read-only mount (open(2) asks the mount for other files alone).
+    static func hostsOwn(_ source: CString, at destination: CString) -> MountRequest {
+        var request = MountRequest(source: source, destination: destination, isOptional: true)
+        request.isReadOnly = geteuid() == 0
+        return request
+    }
+
     /// A new instance of a kernel file system; `source` is its type.
     ///
     /// Made while the host's /proc is still in sight: the kernel lets an unprivileged process mount

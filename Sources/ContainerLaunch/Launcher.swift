@@ -55,7 +55,7 @@ package enum Launcher {
                 options: entry.options))
         if let key = line.agentKey {
             let directory = currentDirectory()
-            try joinAgent(key)
+            try joinAgent(key, host)
             try entry.enterStartDirectory(directory, makesMissing: false, MountList(capacity: 0))
             try dropPrivileges(filters: entry.filtersCalls)
         } else {

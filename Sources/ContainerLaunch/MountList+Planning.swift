@@ -78,7 +78,7 @@ extension MountList {
     }
 
     private mutating func appendHostFile(_ source: CString, at destination: CString? = nil) {
-        append(MountRequest(source: source, destination: destination ?? source, isOptional: true))
+        append(.hostsOwn(source, at: destination ?? source))
     }
 
     private func file(_ path: CString, _ content: UnsafeRawBufferPointer) -> MountRequest {

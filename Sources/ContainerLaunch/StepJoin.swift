@@ -8,9 +8,9 @@ import LinuxSystem
 /// (process_vm_readv(2) asks for a capability over the other's namespace), and MPI libraries copy large
 /// messages that way.
 ///
-/// The first makes the container and, being the application by then, holds an abstract socket that nobody
-/// accepts on: who connects learns its pid (SO_PEERCRED) and follows it. When the first has ended, its name
-/// is free and the next one makes the container afresh. The name is a hash of everything that decides what
+/// The first makes the container and, being the application by then, holds a socket that nobody accepts on:
+/// who connects learns its pid (SO_PEERCRED) and follows it. When the first has ended, nobody listens, and the
+/// next one makes the container afresh. The name is a hash of everything that decides what
 /// the container is; where it does not work out, a launch has its own container, as it always had.
 struct StepJoin {
     private enum Limit {
@@ -25,7 +25,9 @@ struct StepJoin {
     enum Outcome { case alone, joined, first }
 
     private var name = ByteBuffer(capacity: 108)
+    private let place: MeetingPlace
     private var listener: Int32 = -1
+    private var lock: Int32 = -1
 
     /// The cheap question first: most launches are no ranks.
     static func isRank(_ host: UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Bool {
@@ -61,10 +63,10 @@ struct StepJoin {
             hash.add(CString(bind))
             index += 1
         }
-        name.append("trireme/step/")
-        name.append(decimal: UInt64(geteuid()))
-        name.append(slash)
+        name.append("step-")
         name.append(decimal: hash.value)
+        guard let place = MeetingPlace(host) else { return nil }
+        self.place = place
     }
 
     /// Enters the container of a rank that came before, or takes the name that later ones look for.
@@ -72,56 +74,62 @@ struct StepJoin {
         let deadline = milliseconds() + Limit.waitMilliseconds
         var pause = Limit.firstPause
         while true {
-            let socket = newSocket()
-            guard socket >= 0 else { return .alone }
-            if linux_unix_abstract(socket, name.bytes, name.count, 1) == 0 {
-                let isThere = follow(socket)
-                close(socket)
-                return isThere ? .joined : .alone
+            if let met = join() { return met }
+            let held = place.lock(name.cString)
+            if held >= 0 {
+                if let met = join() {
+                    close(held)
+                    return met
+                }
+                return bind(held)
             }
-            // EAGAIN: more ranks than the queue holds.
-            if errno == EAGAIN {
-                close(socket)
-                return .alone
-            }
-            if linux_unix_abstract(socket, name.bytes, name.count, 0) == 0 {
-                listener = socket
-                return .first
-            }
-            // Bound and not listening yet: the first is making the container.
-            let isTaken = errno == EADDRINUSE
-            close(socket)
-            guard isTaken, milliseconds() < deadline else { return .alone }
+            // Locked and not listening yet: the first is making the container.
+            guard errno == EWOULDBLOCK, milliseconds() < deadline else { return .alone }
             usleep(pause)
             pause = min(pause * 2, Limit.longestPause)
         }
     }
 
-    /// Lets the others in: this process is inside, with nothing left to do but to become the application.
-    func open() {
-        let mark = newSocket()
-        defer {
-            close(listener)
-            if mark >= 0 { close(mark) }
-        }
-        var namespace = stat()
-        guard mark >= 0, stat(c("/proc/self/ns/mnt"), &namespace) == 0 else { return }
-        let marked = markName(UInt64(namespace.st_ino))
-        guard linux_unix_abstract(mark, marked.bytes, marked.count, 0) == 0,
-            linux_fcntl_int(mark, F_DUPFD, Limit.descriptors) >= 0,
-            linux_fcntl_int(listener, F_DUPFD, Limit.descriptors) >= 0
-        else { return }
-        listen(listener, Limit.queue)
+    /// nil when nobody is there.
+    private func join() -> Outcome? {
+        // Without blocking: a full queue must not hold a rank up.
+        let socket = UnixSocket.make(isBlocking: false)
+        guard socket >= 0 else { return .alone }
+        defer { close(socket) }
+        if place.connect(socket, to: name.cString) { return follow(socket) ? .joined : .alone }
+        // EAGAIN: more ranks than the queue holds.
+        return errno == EAGAIN ? .alone : nil
     }
 
-    /// A second name says which mount namespace is meant: the pid alone may be another's by now, when the
-    /// first has ended and a process that it started still holds the socket.
-    private func markName(_ namespace: UInt64) -> ByteBuffer {
-        var marked = ByteBuffer(capacity: 108)
-        marked.append(name.bytes, count: name.count)
-        marked.append(slash)
-        marked.append(decimal: namespace)
-        return marked
+    private mutating func bind(_ held: Int32) -> Outcome {
+        let socket = UnixSocket.make(isBlocking: false)
+        guard socket >= 0, place.bind(socket, to: name.cString) else {
+            if socket >= 0 { close(socket) }
+            close(held)
+            return .alone
+        }
+        listener = socket
+        lock = held
+        return .first
+    }
+
+    /// Lets the others in: this process is inside, with nothing left to do but to become the application.
+    func open() {
+        defer {
+            close(listener)
+            close(lock)
+        }
+        var namespace = stat()
+        // The note says which mount namespace is meant: the pid alone may be another's by now, when the
+        // first has ended and a process that it started still holds the socket.
+        guard stat(c("/proc/self/ns/mnt"), &namespace) == 0,
+            MeetingPlace.write(note: UInt64(namespace.st_ino), to: lock),
+            linux_fcntl_int(listener, F_DUPFD, Limit.descriptors) >= 0
+        else { return }
+        // Who follows looks into this process, a moment before execve(2) would open it to them. Only containers
+        // that are not isolated are shared so: their processes may do whatever the caller may.
+        _ = linux_prctl(ProcessControl.setDumpable, 1, 0, 0, 0)
+        listen(listener, Limit.queue)
     }
 
     private func follow(_ socket: Int32) -> Bool {
@@ -139,24 +147,14 @@ struct StepJoin {
         path.append(decimal: UInt64(process))
         path.append("/ns/mnt")
         var namespace = stat()
-        guard stat(path.cString, &namespace) == 0 else { return false }
-        let probe = newSocket()
-        defer { if probe >= 0 { close(probe) } }
-        let marked = markName(UInt64(namespace.st_ino))
-        guard probe >= 0, linux_unix_abstract(probe, marked.bytes, marked.count, 0) != 0, errno == EADDRINUSE else {
+        guard stat(path.cString, &namespace) == 0, place.note(name.cString) == UInt64(namespace.st_ino) else {
             return false
         }
-        // See joinContainer: until execve(2) nothing of this process is the container's business.
+        // See ContainerNamespaces.enter: until execve(2) nothing of this process is the container's business.
         _ = linux_prctl(ProcessControl.setDumpable, 0, 0, 0, 0)
         if linux_setns(first, CloneFlags.newUser | CloneFlags.newMount) == 0 { return true }
         _ = linux_prctl(ProcessControl.setDumpable, 1, 0, 0, 0)
         return false
-    }
-
-    private func newSocket() -> Int32 {
-        // Without blocking: a full queue must not hold a rank up.
-        Glibc.socket(
-            AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
     }
 
     // MARK: Which step

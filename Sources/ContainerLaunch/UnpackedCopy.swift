@@ -66,20 +66,14 @@ struct UnpackedCopy {
 
     /// `TMP/trireme-UID/cache`, ours and no link: others may write to TMP.
     private func cacheDirectory() throws(LaunchFailure) -> CString {
-        var path = ByteBuffer(capacity: 256)
-        path.append(variable("TRIREME_TMPDIR") ?? variable("TMPDIR") ?? c("/tmp"))
-        path.append("/trireme-")
-        path.append(decimal: UInt64(geteuid()))
-        for part in [c(""), c("/cache")] {
-            path.append(part)
-            var status = stat()
-            if mkdir(path.cString, 0o700) != 0, errno != EEXIST { throw LaunchFailure(.unpackImage, path.cString) }
-            guard lstat(path.cString, &status) == 0 else { throw LaunchFailure(.unpackImage, path.cString) }
-            guard status.st_mode & S_IFMT == S_IFDIR, status.st_uid == geteuid(), status.st_mode & 0o022 == 0 else {
-                throw LaunchFailure(.unpackImage, path.cString, errno: EPERM)
-            }
+        let space = PrivateDirectory.temporarySpace(host)
+        guard let own = PrivateDirectory.temporary(space) else { throw LaunchFailure(.unpackImage, space) }
+        defer { close(own.descriptor) }
+        let path = joined(own.path, "/cache")
+        if mkdirat(own.descriptor, c("cache"), 0o700) != 0, errno != EEXIST {
+            throw LaunchFailure(.unpackImage, path)
         }
-        return path.cString
+        return path
     }
 
     private func variable(_ name: StaticString) -> CString? {

@@ -4,13 +4,15 @@ import ImageFormats
 import LinuxSystem
 
 /// Serves one image on this node to one user: a FUSE mount in namespaces of its own, which launches
-/// join through an abstract socket (ContainerLaunch, `HolderJoin`), until nobody uses it.
+/// join through a socket (ContainerLaunch, `HolderJoin`), until nobody uses it.
 ///
 /// The mount is the server's own and every container has a copy of it, so the kernel counts the users:
 /// when the server has detached its copy and the last container is gone, reading /dev/fuse says ENODEV.
 final class ImageServer {
     private let listener: Int32
     private var clients: [Int32] = []
+    /// What each launch is answered with.
+    private var namespaces: ContainerNamespaces?
     /// The kernel reads the image, and this process only keeps the mount to be joined.
     private var isKernels = false
 
@@ -50,6 +52,8 @@ final class ImageServer {
         do throws(SyscallError) {
             try checked("unshare") { linux_unshare(CloneFlags.newUser | CloneFlags.newMount) }
             try IDMapping(insideUID: userID, outsideUID: userID, insideGID: groupID, outsideGID: groupID).write()
+            // From here on containers may share this user namespace, and this is a program of the host.
+            _ = linux_prctl(ProcessControl.setDumpable, 0, 0, 0, 0)
             try checked("mount", "tmpfs") {
                 linux_mount("trireme", ImageServer.place, "tmpfs", ImageServer.flags, "mode=0755,size=64k")
             }
@@ -74,7 +78,8 @@ final class ImageServer {
         isKernels = kernels != nil
         if !isKernels { startThreads(fileSystem, device) }
         do throws(SyscallError) { try cover() } catch { throw Failure(errno: error.errno, reason: error.sentence) }
-        guard listen(listener, 1024) == 0 else { throw Failure(errno: errno, reason: "listen") }
+        namespaces = ContainerNamespaces.own()
+        guard namespaces != nil, listen(listener, 1024) == 0 else { throw Failure(errno: errno, reason: "listen") }
     }
 
     private func startThreads(_ fileSystem: FuseFileSystem, _ device: Int32) {
@@ -172,12 +177,7 @@ final class ImageServer {
     private func welcome() {
         let client = linux_accept4(listener, Int32(SOCK_CLOEXEC.rawValue))
         guard client >= 0 else { return }
-        var process: pid_t = 0
-        var user: uid_t = 0
-        var group: gid_t = 0
-        guard linux_peer_credentials(client, &process, &user, &group) == 0, user == geteuid(),
-            send(client, "+", 1, Int32(MSG_NOSIGNAL)) == 1
-        else {
+        guard namespaces?.send(to: client) ?? false else {
             close(client)
             return
         }

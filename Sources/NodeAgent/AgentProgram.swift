@@ -15,6 +15,8 @@ package enum AgentProgram {
     package static let secretVariable = "TRIREME_JOB_SECRET"
 
     package static func main(_ arguments: [[UInt8]]) -> Int32 {
+        // In a container this is a program of the host among its ranks: what it is, holds and knows is not theirs.
+        _ = linux_prctl(ProcessControl.setDumpable, 0, 0, 0, 0)
         let words = Array(arguments.dropFirst())
         if let shell = arguments.first.flatMap(ShellProgram.named) { return ShellProgram.run(shell, words) }
         switch words.first.map({ String(decoding: $0, as: UTF8.self) }) {
@@ -38,6 +40,7 @@ package enum AgentProgram {
                     : "has no secret of its job: started by hand? 'trireme run -n' starts it")
         }
         signal(SIGPIPE, SIG_IGN)
+        DescriptorLimit.raise()
         do throws(SyscallError) {
             try Guard.stand()
             _ = linux_prctl(ProcessControl.setChildSubreaper, 1, 0, 0, 0)
@@ -62,6 +65,8 @@ package enum AgentProgram {
         var text: [UInt8] = []
         if let value = getenv(secretVariable) {
             text = Array(String(cString: value).utf8)
+            // The block that the kernel shows as /proc/PID/environ is this process's own memory.
+            memset(value, 0x78, strlen(value))
             unsetenv(secretVariable)
         } else {
             let input = place == "-" ? 0 : open(place, O_RDONLY | O_CLOEXEC)

@@ -33,6 +33,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 enum { AGENT = 0, MOST = 1 << 30 };
@@ -461,6 +462,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: trireme-pmix LIBRARY NAMESPACE NODE NAMES RANKS TMPDIR\n");
         return 2;
     }
+    // A program of the host among the container's ranks: what it is, holds and knows is not theirs.
+    prctl(PR_SET_DUMPABLE, 0);
     struct job job = {.node = (uint32_t)atoi(argv[3]), .names = argv[4], .counts = argv[5], .directory = argv[6]};
     nspace = argv[2];
     for (char *count; (count = word(job.counts, job.nodes)); free(count)) {

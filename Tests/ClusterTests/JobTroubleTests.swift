@@ -95,6 +95,43 @@ import Testing
         #expect(run.errorText.contains("exited 0: 1 ranks still ran 1.0 s later [exit-timeout]"), "\(run.errorText)")
     }
 
+    /// More silent connections than the leader may have files open: it neither spins nor keeps anybody waiting.
+    @Test func silentConnectionsKeepNobodyWaiting() throws {
+        let run = try script(
+            """
+            (ulimit -n 128; exec trireme run --rm local --launcher direct --port 23471 -n 2 $mpich sh -c 'echo up; sleep 300') \
+                >out 2>said & job=$!
+            for i in $(seq 300); do [ "$(grep -c up out)" = 2 ] && break; sleep 0.1; done
+            python3 -c '
+            import socket, sys, time
+            held = []
+            for i in range(400):
+                try: held.append(socket.create_connection(("127.0.0.1", 23471), 2))
+                except OSError: break
+            print(len(held) > 200, flush=True)
+            time.sleep(60)' >held & holder=$!
+            for i in $(seq 300); do [ -s held ] && break; sleep 0.1; done
+            cat held; sleep 1
+            ticks() { awk '{ print $14 + $15 }' /proc/$job/stat; }
+            before=$(ticks); sleep 2; [ $(($(ticks) - before)) -lt 40 ] && echo idle
+            kill -0 $holder && id=$(trireme ps -q)
+            before=$(date +%s%N); trireme job cancel $id >/dev/null; wait $job; echo "ended $?"
+            [ $((($(date +%s%N) - before) / 1000000)) -lt 3000 ] && echo soon
+            kill $holder
+            """)
+        #expect(run.lines == ["True", "idle", "ended 130", "soon"], "\(run.outputText)\(run.errorText)")
+    }
+
+    /// The agent takes what its limit of open files allows; its ranks have the caller's.
+    @Test func manyRanksNeedNoLimitRaised() throws {
+        let run = try script(
+            """
+            ulimit -Sn 128; ulimit -Hn 4096
+            job -n 100 $mpich sh -c 'ulimit -Sn' | sort | uniq -c | tr -s ' '; echo "status ${PIPESTATUS[0]}"
+            """)
+        #expect(run.lines == [" 100 128", "status 0"], "\(run.outputText)\(run.errorText)")
+    }
+
     @Test func aRecordThatCannotBeKeptDoesNotEndTheJob() throws {
         let run = try script("XDG_STATE_HOME=/proc/none job -n 2 $mpich echo hello; echo \"status $?\"")
         #expect(run.lines == ["hello", "hello", "status 0"], "\(run.outputText)\(run.errorText)")

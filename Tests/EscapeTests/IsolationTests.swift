@@ -132,6 +132,32 @@ import Testing
         #expect(run.outputText == "escape\n")
     }
 
+    /// Called by root: the host's files and device nodes are shown, and changed by nobody inside. Root of a user
+    /// namespace stands for root, with files of its own where the host's are.
+    @Test func rootsContainerChangesNothingOfTheHosts() throws {
+        let paths = ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/etc/localtime", "/dev/full", "/dev/null"]
+        let script = """
+            own=$1; shift
+            for path; do
+                file=$own/$(basename $path); cat $path >$file 2>/dev/null </dev/null; chmod 644 $file
+                mount --bind $file $path || exit 1
+            done
+            "$0" run --profile isolated "$image" escape change "$@"
+            cd $own; stat -c '%a %n' *
+            """
+        let own = try TemporaryDirectory()
+        var environment = hull.environment
+        environment["image"] = hull.image
+        let run = try runProgram(
+            ["unshare", "-U", "-r", "-m", "sh", "-c", script, try Programs.path("trireme"), own.path] + paths,
+            environment: environment, directory: hull.home)
+        for path in paths {
+            #expect(run.lines.contains("\(path) chmod: EROFS"), "\(path): \(run.outputText)\(run.errorText)")
+            #expect(run.lines.contains("644 \((path as NSString).lastPathComponent)"), "\(path)")
+        }
+        #expect(!run.lines.contains { $0.hasSuffix(": done") }, "\(run.outputText)")
+    }
+
     @Test func wrongWordsAreRefused() throws {
         for words in [
             ["--profile", "tight"], ["--unshare", "pids"], ["--share", "user"], ["--seccomp", "on"],

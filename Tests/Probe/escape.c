@@ -250,7 +250,53 @@ static int answer(const char *question, const char *what) {
     return 1;
 }
 
+// What of the processes that are programs of ours (`trireme…`) can be had from here: `PID NAME PART: done` or the
+// error for each, and how many there were.
+static void neighbours(void) {
+    glob_t all;
+    int seen = 0;
+    if (glob("/proc/[0-9]*", 0, NULL, &all)) all.gl_pathc = 0;
+    for (size_t i = 0; i < all.gl_pathc; i++) {
+        char path[512], name[32] = "", what[600];
+        snprintf(path, sizeof path, "%s/comm", all.gl_pathv[i]);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || read(fd, name, sizeof name - 1) <= 0) name[0] = 0;
+        if (fd >= 0) close(fd);
+        name[strcspn(name, "\n")] = 0;
+        if (strncmp(name, "trireme", 7)) continue;
+        seen++;
+        const char *parts[] = {"exe", "environ", "mem", "maps", "root", "cwd", "fd/0", "fd/3", "ns/mnt"};
+        for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
+            snprintf(path, sizeof path, "%s/%s", all.gl_pathv[i], parts[k]);
+            snprintf(what, sizeof what, "%s %s %s", all.gl_pathv[i] + 6, name, parts[k]);
+            say(what, opens(path, O_RDONLY));
+        }
+        snprintf(path, sizeof path, "%s/exe", all.gl_pathv[i]);
+        snprintf(what, sizeof what, "%s %s chmod", all.gl_pathv[i] + 6, name);
+        say(what, chmod(path, 04755));
+        snprintf(what, sizeof what, "%s %s ptrace", all.gl_pathv[i] + 6, name);
+        say(what, ptrace(PTRACE_SEIZE, atoi(all.gl_pathv[i] + 6), 0, 0));
+    }
+    printf("seen: %d\n", seen);
+}
+
+// What could change each of these files for whoever has it, too.
+static void change(char **paths) {
+    for (; *paths; paths++) {
+        char what[600];
+        struct stat about;
+        snprintf(what, sizeof what, "%s chmod", *paths);
+        say(what, chmod(*paths, 0600));
+        snprintf(what, sizeof what, "%s chown", *paths);
+        say(what, lchown(*paths, (uid_t)-1, (gid_t)-1));
+        snprintf(what, sizeof what, "%s write", *paths);
+        if (!stat(*paths, &about) && S_ISREG(about.st_mode)) say(what, opens(*paths, O_WRONLY | O_APPEND));
+    }
+}
+
 int main(int argc, char **argv) {
+    if (argc > 1 && !strcmp(argv[1], "neighbours")) return neighbours(), 0;
+    if (argc > 1 && !strcmp(argv[1], "change")) return change(argv + 2), 0;
     if (argc > 1 && !strcmp(argv[1], "wait")) {
         alarm(600);
         for (;;) pause();

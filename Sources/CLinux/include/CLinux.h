@@ -105,8 +105,6 @@ int linux_inotify_add_watch(int fd, const char *path, uint32_t mask);
 int linux_accept4(int fd, int flags);                              // accept4(2), peer not asked
 /// Pid, uid and gid of a connected AF_UNIX peer (SO_PEERCRED, unix(7)).
 int linux_peer_credentials(int fd, pid_t *pid, uid_t *uid, gid_t *gid);
-/// Binds or connects (connect != 0) an AF_UNIX socket to an abstract name (unix(7)).
-int linux_unix_abstract(int fd, const char *name, size_t bytes, int connect);
 
 /// sendmsg(2) with up to 4 descriptors attached.
 ssize_t linux_send_descriptors(int fd, const void *bytes, size_t count,

@@ -29,6 +29,8 @@ final class JobLeader {
     var machine: JobStateMachine
     /// Connections that have not said which node they are.
     private var strangers: [Stranger] = []
+    /// No more connections are taken before (`MonotonicTime`).
+    private var listenerRestsUntil = 0
     var agents: [Int: AgentLink] = [:]
     var streams = LeaderStreams()
     /// Whose process a channel is, for remote commands; nil origin: the job's own.
@@ -110,7 +112,9 @@ final class JobLeader {
         var rank: Int
     }
 
-    private static let strangerLimit = 1024
+    /// Connections taken in one turn of the loop: a flood of them keeps nobody else waiting.
+    private static let acceptsPerTurn = 64
+    private static let restMilliseconds = 100
     private static let strangerMilliseconds = 10_000
     private static let pingMilliseconds = 5_000
 
@@ -180,6 +184,7 @@ final class JobLeader {
 
     func run() throws(Diagnostic) -> Int32 {
         signal(SIGPIPE, SIG_IGN)
+        DescriptorLimit.raise()
         try openStore()
         beginRecord(secret: secret, port: port)
         defer { endRecord() }
@@ -212,7 +217,7 @@ final class JobLeader {
     private func watch(_ add: (Int32, Int32, Source) -> Void) {
         add(signals, POLLIN, .signals)
         if let session = store?.etcd { add(session.descriptor, POLLIN, .store) }
-        add(listener.raw, POLLIN, .listener)
+        if MonotonicTime.now() >= listenerRestsUntil { add(listener.raw, POLLIN, .listener) }
         for (index, stranger) in strangers.enumerated() {
             add(
                 stranger.connection.descriptor.raw, POLLIN | (stranger.connection.wantsWrite ? POLLOUT : 0),
@@ -272,9 +277,23 @@ final class JobLeader {
 
     // MARK: Agents
 
+    /// What strangers may hold of this process's descriptors, beside those of nodes and of the leader itself.
+    private var strangerBudget: Int {
+        min(1024, max(8, (DescriptorLimit.count - 4 * job.map.nodes.count - 64) / 2))
+    }
+
+    /// Whoever connects is a stranger until it proves that it knows the job's secret, which takes an agent
+    /// milliseconds. When descriptors run out, who has been silent longest goes.
     private func acceptStrangers() {
-        while let accepted = TCPSocket.accept(listener.raw) {
-            guard strangers.count < Self.strangerLimit else { return }
+        for _ in 0..<Self.acceptsPerTurn {
+            guard let accepted = TCPSocket.accept(listener.raw) else {
+                guard errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM else { return }
+                // Without a stranger to send away there is nothing to do but to wait; the listener stays ready.
+                if strangers.isEmpty { listenerRestsUntil = MonotonicTime.now() + Self.restMilliseconds }
+                if !strangers.isEmpty { strangers.removeFirst().connection.close() }
+                return
+            }
+            if strangers.count >= strangerBudget { strangers.removeFirst().connection.close() }
             let handshake = Handshake(.leader, secret: secret, nonce: RandomBytes.make(Handshake.nonceBytes))
             let address = accepted.address
             strangers.append(

@@ -18,6 +18,8 @@ package final class Agent {
     var environment: [[UInt8]] = []
     var processes: [UInt32: AgentProcess] = [:]
     var service: LocalService?
+    /// Lets launches of their own into the container.
+    private var door: JoinDoor?
     /// Pids of ranks that run, by rank: what TERM goes to first.
     var ranks: [Int: pid_t] = [:]
     /// Output of ranks that launchers started, read here and not by their shims.
@@ -82,6 +84,7 @@ package final class Agent {
         case signals
         case leader
         case listener
+        case door
         case client(UInt32)
         case input(UInt32)
         case output(UInt32, OutputPipe)
@@ -118,6 +121,7 @@ package final class Agent {
         if !leader.isClosed { watch(leader.descriptor.raw, POLLIN | (leader.wantsWrite ? POLLOUT : 0), .leader) }
         if let service {
             watch(service.listener.raw, POLLIN, .listener)
+            if let door { watch(door.listener.raw, POLLIN, .door) }
             for (id, client) in service.clients {
                 watch(
                     client.connection.descriptor.raw,
@@ -153,6 +157,7 @@ package final class Agent {
         case .signals: takeSignals()
         case .leader: receiveFromLeader()
         case .listener: service?.accept()
+        case .door: door?.answer()
         case .client(let id): receiveFromClient(id)
         case .input(let channel): flushInput(channel)
         case .output(let channel, let pipe): if let process = processes[channel] { forward(pipe, of: process) }
@@ -290,12 +295,15 @@ package final class Agent {
                         + "(--model node --bind-to socket keeps each rank on its socket)")
             }
             let names = job.offersShell ? ShellNames.own() : []
+            let door = try job.plan.isEmpty ? nil : JoinDoor(key: job.key)
             environment = try ContainerPreparation.enter(job) { group in
                 Guard.keep(group)
                 controlGroup = group
                 heldGroup = HeldControlGroup(group)
             }
-            service = try LocalService(key: job.key)
+            try door?.open()
+            self.door = door
+            service = try LocalService(key: job.key, hasContainer: !job.plan.isEmpty)
             try offerShell(job, names)
             try makeTerminal(job)
             let statement = NodeIdentity.readiness(key: job.key, node: job.nodeIndex)

@@ -14,6 +14,10 @@ package struct AgentFailure: Error, Equatable, Sendable {
         self.errno = errno
         self.subject = subject
     }
+
+    static var noPlaceForSockets: AgentFailure {
+        AgentFailure(step: "open", subject: "a directory of this user's own for sockets (/run/user/UID, /tmp)")
+    }
 }
 
 /// Makes the node's container around the agent.

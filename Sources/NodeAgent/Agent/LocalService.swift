@@ -1,12 +1,14 @@
 import CLinux
+import ContainerLaunch
 import Glibc
 import JobModel
 import LinuxSystem
 
-/// The agent's abstract socket `trireme/KEY`: ranks' shims, launchers' remote shells, and
-/// joiners, who say nothing and only want to know whose container to enter (SO_PEERCRED).
+/// The agent's socket for ranks' shims and launchers' remote shells, in the container's own `/.trireme`: what
+/// runs in another container, of the same user too, does not reach it. A job without a container has it in the
+/// user's directory on the node.
 ///
-/// Only processes of the job's own user are served; the kernel tells us who they are.
+/// Only processes of the job's own user are served; the kernel tells us who they are (SO_PEERCRED).
 final class LocalService {
     let listener: OwnedDescriptor
     private(set) var clients: [UInt32: Client] = [:]
@@ -24,17 +26,39 @@ final class LocalService {
     /// Above any sensible number of ranks on one node.
     private static let clientLimit = 4096
 
-    init(key: String) throws(AgentFailure) {
-        let socket = Glibc.socket(
-            AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0)
-        guard socket >= 0 else { throw AgentFailure(step: "socket", subject: "trireme/\(key)") }
+    /// Where it is inside a container.
+    static let path = ContainerPreparation.directory + "/socket"
+
+    /// Where a job without a container has it.
+    private var place: MeetingPlace?
+    private let outsideName: CString
+    private var lock: OwnedDescriptor?
+
+    /// Call inside the container, where there is one.
+    init(key: String, hasContainer: Bool) throws(AgentFailure) {
+        outsideName = AgentAddress.service(key)
+        let socket = UnixSocket.make(isBlocking: false)
+        guard socket >= 0 else { throw AgentFailure(step: "socket", subject: Self.path) }
         listener = OwnedDescriptor(owning: socket)
-        let name = Array("trireme/\(key)".utf8)
-        guard linux_unix_abstract(socket, name.map { CChar(bitPattern: $0) }, name.count, 0) == 0 else {
-            throw AgentFailure(step: "bind", subject: "abstract socket trireme/\(key)")
+        if hasContainer {
+            guard UnixSocket.bind(socket, to: Self.path) else { throw AgentFailure(step: "bind", subject: Self.path) }
+        } else {
+            try bindOutside(socket)
         }
-        guard listen(socket, 1024) == 0 else { throw AgentFailure(step: "listen", subject: "trireme/\(key)") }
+        guard listen(socket, 1024) == 0 else { throw AgentFailure(step: "listen", subject: Self.path) }
     }
+
+    private func bindOutside(_ socket: Int32) throws(AgentFailure) {
+        guard let place = MeetingPlace(UnsafePointer(linux_environ())) else { throw .noPlaceForSockets }
+        let held = place.lock(outsideName)
+        guard held >= 0, place.bind(socket, to: outsideName) else {
+            throw AgentFailure(step: "bind", subject: String(cString: outsideName))
+        }
+        self.place = place
+        lock = OwnedDescriptor(owning: held)
+    }
+
+    deinit { place?.remove(outsideName) }
 
     func accept() {
         while true {

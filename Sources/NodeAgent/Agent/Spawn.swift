@@ -67,6 +67,7 @@ package enum Spawn {
         if hasTerminal { _ = linux_set_controlling_terminal(0) }
         for number in 1..<Int32(32) { signal(number, SIG_DFL) }
         _ = linux_sigprocmask(SIG_SETMASK, 0, nil)
+        DescriptorLimit.restore()
         var failure = ENOENT
         var index = 0
         while let path = candidates.pointer[index] {

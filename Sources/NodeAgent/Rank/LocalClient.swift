@@ -1,4 +1,5 @@
 import CLinux
+import ContainerLaunch
 import Glibc
 import LinuxSystem
 
@@ -8,16 +9,22 @@ enum LocalClient {
         guard let key = getenv("TRIREME_AGENT").map({ String(cString: $0) }) ?? ShellPlace.key() else {
             throw SyscallError("connect", "TRIREME_AGENT", errno: ENOENT)
         }
-        let name = Array("trireme/\(key)".utf8)
-        let raw = try checked("socket") {
-            Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        }
+        let raw = try checked("socket") { UnixSocket.make() }
         let socket = OwnedDescriptor(owning: raw)
-        try checked("connect", String(decoding: name, as: UTF8.self)) {
-            linux_unix_abstract(raw, name.map { CChar(bitPattern: $0) }, name.count, 1)
-        }
+        if !UnixSocket.connect(raw, to: LocalService.path) { try connectOutside(raw, key) }
         _ = linux_fcntl_int(raw, F_SETFL, Int(O_NONBLOCK))
         return Connection(socket)
+    }
+
+    /// The agent of a job without a container.
+    private static func connectOutside(_ socket: Int32, _ key: String) throws(SyscallError) {
+        let code = errno
+        guard code == ENOENT, let place = MeetingPlace(UnsafePointer(linux_environ())) else {
+            throw SyscallError("connect", LocalService.path, errno: code)
+        }
+        try checked("connect", "the job's agent on this node") {
+            place.connect(socket, to: AgentAddress.service(key)) ? 0 : -1
+        }
     }
 
     /// Writes everything, or gives up when the agent is gone.
