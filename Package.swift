@@ -135,7 +135,7 @@ let package = Package(
         .executableTarget(
             name: "EntryProbe", dependencies: ["ContainerLaunch"], path: "Tests/EntryProbe", swiftSettings: strict),
         tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan", "LinuxSystem"]),
-        tests("IntegrationTests", ["LaunchPlan", "LinuxSystem"]),
+        tests("IntegrationTests", ["CLinux", "ContainerLaunch", "LaunchPlan", "LinuxSystem"]),
         tests("EscapeTests", ["LaunchPlan"]),  // attempts to get out of a container
         tests("PeerReferenceTests", []),  // the same cases by other tools, then by ours
         tests("OCIModelTests", ["OCIModel"]),

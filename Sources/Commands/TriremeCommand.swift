@@ -46,6 +46,10 @@ package struct TriremeCommand: ParsableCommand {
         }
         if let answer = KindVerbs.answer(arguments) { throw answer }
         if known.contains(verb) { return }
+        if let answer = ForeignVerbs.answer(to: verb) {
+            throw Diagnostic(
+                DiagnosticCode("unknown-verb"), "'\(verb)'", reasons: [answer.reason], remedies: answer.remedies)
+        }
         throw Diagnostic(
             DiagnosticCode("unknown-verb"), "'\(verb)'", reasons: ["is not a trireme command"],
             remedies: NearMiss.nearest(to: verb, among: known).map { "did you mean 'trireme \($0)'?" }

@@ -119,7 +119,7 @@ import Testing
             [ $((($(date +%s%N) - before) / 1000000)) -lt 3000 ] && echo soon
             kill $holder
             """)
-        #expect(run.lines == ["True", "idle", "ended 130", "soon"], "\(run.outputText)\(run.errorText)")
+        #expect(run.lines == ["True", "idle", "ended 143", "soon"], "\(run.outputText)\(run.errorText)")
     }
 
     /// The agent takes what its limit of open files allows; its ranks have the caller's.

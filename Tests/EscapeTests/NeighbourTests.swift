@@ -20,10 +20,10 @@ import Testing
         let run = try runProgram(
             [
                 "sh", "-c",
-                "cp \"$0\" trireme-open; ./trireme-open wait >ready & p=$!; sleep 0.2; \"$0\" neighbours; kill $p",
+                "cp \"$0\" open-process; ./open-process wait >ready & p=$!; sleep 0.2; \"$0\" neighbours open-process; kill $p",
                 hull.image + "/bin/escape",
             ], directory: hull.home)
-        #expect(run.lines.contains { $0.hasSuffix(" trireme-open environ: done") }, "\(run.outputText)")
+        #expect(run.lines.contains { $0.hasSuffix(" open-process environ: done") }, "\(run.outputText)")
     }
 
     @Test(arguments: [[], ["--profile", "isolated"]]) func aJobsAgent(options: [String]) throws {

@@ -120,6 +120,8 @@ import Testing
         defer { kill(agent.processIdentifier, SIGKILL) }
         #expect(output.fileHandleForReading.availableData == Data("listening\n".utf8))
 
+        let door = try AgentStandIn(key, process: agent.processIdentifier)
+        defer { withExtendedLifetime(door) {} }
         func namespace(_ name: String) throws -> String {
             try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(agent.processIdentifier)/ns/\(name)")
         }

@@ -250,32 +250,43 @@ static int answer(const char *question, const char *what) {
     return 1;
 }
 
-// What of the processes that are programs of ours (`trireme…`) can be had from here: `PID NAME PART: done` or the
+// What of the processes whose names begin with `start` can be had from here: `PID NAME PART: done` or the
 // error for each, and how many there were.
-static void neighbours(void) {
+static const char *comm(const char *process, char *name, size_t size) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/comm", process);
+    memset(name, 0, size);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, name, size - 1) <= 0) name[0] = 0;
+    if (fd >= 0) close(fd);
+    name[strcspn(name, "\n")] = 0;
+    return name;
+}
+// What executes another program between the question and the answer is that program by then.
+static void tell(const char *process, const char *name, const char *part, long result) {
+    char what[600], now[32];
+    int code = errno;
+    snprintf(what, sizeof what, "%s %s %s", process + 6, name, part);
+    if (strcmp(comm(process, now, sizeof now), name)) result = -1, code = ESRCH;
+    errno = code;
+    say(what, result);
+}
+static void neighbours(const char *start) {
     glob_t all;
     int seen = 0;
     if (glob("/proc/[0-9]*", 0, NULL, &all)) all.gl_pathc = 0;
     for (size_t i = 0; i < all.gl_pathc; i++) {
-        char path[512], name[32] = "", what[600];
-        snprintf(path, sizeof path, "%s/comm", all.gl_pathv[i]);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || read(fd, name, sizeof name - 1) <= 0) name[0] = 0;
-        if (fd >= 0) close(fd);
-        name[strcspn(name, "\n")] = 0;
-        if (strncmp(name, "trireme", 7)) continue;
+        char path[512], name[32];
+        if (strncmp(comm(all.gl_pathv[i], name, sizeof name), start, strlen(start))) continue;
         seen++;
         const char *parts[] = {"exe", "environ", "mem", "maps", "root", "cwd", "fd/0", "fd/3", "ns/mnt"};
         for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
             snprintf(path, sizeof path, "%s/%s", all.gl_pathv[i], parts[k]);
-            snprintf(what, sizeof what, "%s %s %s", all.gl_pathv[i] + 6, name, parts[k]);
-            say(what, opens(path, O_RDONLY));
+            tell(all.gl_pathv[i], name, parts[k], opens(path, O_RDONLY));
         }
         snprintf(path, sizeof path, "%s/exe", all.gl_pathv[i]);
-        snprintf(what, sizeof what, "%s %s chmod", all.gl_pathv[i] + 6, name);
-        say(what, chmod(path, 04755));
-        snprintf(what, sizeof what, "%s %s ptrace", all.gl_pathv[i] + 6, name);
-        say(what, ptrace(PTRACE_SEIZE, atoi(all.gl_pathv[i] + 6), 0, 0));
+        tell(all.gl_pathv[i], name, "chmod", chmod(path, 04755));
+        tell(all.gl_pathv[i], name, "ptrace", ptrace(PTRACE_SEIZE, atoi(all.gl_pathv[i] + 6), 0, 0));
     }
     printf("seen: %d\n", seen);
 }
@@ -295,7 +306,7 @@ static void change(char **paths) {
 }
 
 int main(int argc, char **argv) {
-    if (argc > 1 && !strcmp(argv[1], "neighbours")) return neighbours(), 0;
+    if (argc > 1 && !strcmp(argv[1], "neighbours")) return neighbours(argc > 2 ? argv[2] : "trireme"), 0;
     if (argc > 1 && !strcmp(argv[1], "change")) return change(argv + 2), 0;
     if (argc > 1 && !strcmp(argv[1], "wait")) {
         alarm(600);
