@@ -95,6 +95,26 @@ import Testing
         #expect(registry.isRunning)
     }
 
+    /// A size that nothing has, and hardly a byte of it: how long the rest takes is beyond all numbers, too.
+    @Test func sizesBeyondAllNumbers() throws {
+        let server = try SocketServer { request, _ in
+            if request.headers["range"] == "bytes=0-0" {
+                return Reply(status: 206, headers: ["Content-Range": "bytes 0-0/9223372036854775807"], body: [1])
+            }
+            return Reply(body: [1], contentLength: .max, resetAfter: 1, delaySeconds: 1.5)
+        }
+        defer { server.stop() }
+        let sandbox = try Sandbox()
+        let digest = String(repeating: "4", count: 64)
+        // On a terminal, where the rest is said several times a second.
+        let command = "\(try Programs.path("trireme-cli")) pull http://127.0.0.1:\(server.port)/x.sif#sha256=\(digest)"
+        let run = try runProgram(
+            ["script", "-qec", command, "/dev/null"],
+            environment: sandbox.environment.merging(["TRIREME_REGISTRY_ATTEMPTS": "1"]) { $1 },
+            directory: sandbox.directory.path)
+        #expect(run.status == 125, "\(run.status) \(run.outputText)")
+    }
+
     /// A blob's size is what its manifest says.
     @Test func sizesAreChecked() throws {
         let plain = try TestImage.make()

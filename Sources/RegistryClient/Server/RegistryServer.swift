@@ -33,6 +33,13 @@ package struct RegistryServer: Sendable {
         package init(dataDirectory: String) { self.dataDirectory = dataDirectory }
     }
 
+    private enum Limit {
+        /// For a request of who is not the owner.
+        static let strangerSeconds = 5.0
+        /// Connections, and files on their way to them.
+        static let descriptors: rlim_t = 65536
+    }
+
     private let options: Options
     private let handler: RegistryHandler
     private let admission: RegistryAdmission
@@ -77,6 +84,11 @@ package struct RegistryServer: Sendable {
     ///
     /// - Parameter ready: told the address when connections are accepted.
     package func run(ready: @escaping @Sendable (String) -> Void) throws(Diagnostic) {
+        var limit = rlimit()
+        if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 {
+            limit.rlim_cur = max(limit.rlim_cur, min(limit.rlim_max, Limit.descriptors))
+            setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        }
         do throws(RegistryFault) {
             let server = self
             try blocking { () throws(RegistryFault) in try await server.serve(ready) }
@@ -113,6 +125,9 @@ package struct RegistryServer: Sendable {
                         // A client that breaks off ends its own connection only.
                         group.addTask {
                             let peer = RegistryServer.peer(of: connection.channel, asksKernel: asksKernel)
+                            // Other users of this machine must be quick: their connections take the owner's place.
+                            let isStranger = asksKernel && !peer.isOwner
+                            let idleSeconds = isStranger ? min(idleSeconds, Limit.strangerSeconds) : idleSeconds
                             try? await RegistryConnection.serve(connection, handler, peer, idleSeconds: idleSeconds)
                         }
                     }
