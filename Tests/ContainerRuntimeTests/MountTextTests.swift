@@ -1,5 +1,6 @@
 import Diagnostics
 import LaunchPlan
+import TestSupport
 import Testing
 
 @testable import ContainerRuntime
@@ -41,5 +42,27 @@ import Testing
         #expect(EnvironmentText.matching("?", in: host) == [host[0], host[2]])
         #expect(EnvironmentText.entry(Array("AB".utf8), in: host) == host[1])
         #expect(EnvironmentText.entry(Array("ABC".utf8), in: host) == nil)
+    }
+}
+
+/// Numbers in mounts and in the files of subordinate ids.
+@Suite struct RequestNumberTests {
+    @Test func extremesOfSizesAndModes() {
+        for number in ExtremeNumbers.all {
+            for unit in ["", "b", "k", "mb", "g", "t"] {
+                _ = try? MountText.parse(
+                    "type=tmpfs,target=/t,tmpfs-size=\(number)\(unit),tmpfs-mode=\(number)", in: nil)
+            }
+        }
+    }
+
+    @Test func extremesOfSubordinateIDs() {
+        for a in ExtremeNumbers.all {
+            for b in ExtremeNumbers.all {
+                let file = "me:\(a):\(b)\nme:\(b):\(a)\nme:100000:65536\nme:\(a):\(a)\n"
+                let map = SubordinateIDs.map(in: file, name: "me", uid: 1000, own: 1000)
+                #expect(map?.hasPrefix("0 1000 1 1 ") == true, "\(a) \(b): \(map ?? "none")")
+            }
+        }
     }
 }

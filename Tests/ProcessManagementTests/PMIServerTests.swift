@@ -1,4 +1,5 @@
 import ProcessManagement
+import TestSupport
 import Testing
 
 @Suite struct PMIServerTests {
@@ -24,6 +25,24 @@ import Testing
     @Test func mappingsAreBlocks() {
         #expect(job.processMapping == "(vector,(0,2,2))")
         #expect(PMIJob(name: "", size: 7, ranksPerNode: [3, 2, 2]).processMapping == "(vector,(0,1,3),(1,2,2))")
+    }
+
+    /// Whatever numbers a rank sends, it is answered, or its connection ends.
+    @Test func extremesInEveryNumber() {
+        for number in ExtremeNumbers.all {
+            for text in [
+                "cmd=init pmi_version=\(number) pmi_subversion=\(number)", "cmd=abort exitcode=\(number)",
+                "cmd=barrier_in count=\(number)", "cmd=getbyidx kvsname=kvs_7 idx=\(number)",
+                "mcmd=spawn nprocs=\(number) totspawns=\(number) spawnssofar=\(number)", "cmd=\(number)", number,
+            ] {
+                var server = PMIServer(job: job, localRanks: [0, 1])
+                _ = server.receive(Array((text + "\n").utf8), from: 0)
+                _ = server.receive(frame("cmd=fullinit;pmirank=\(number);threaded=\(number);"), from: 1)
+                _ = server.receive(frame("cmd=info-getjobattr;key=\(number);wait=\(number);"), from: 1)
+            }
+            var server = PMIServer(job: job, localRanks: [0, 1])
+            _ = server.receive(Array(("cmd=init pmi_version=2 pmi_subversion=0\n" + number + "      x").utf8), from: 0)
+        }
     }
 
     @Test func theFirstVersion() {
