@@ -32,10 +32,42 @@ package struct TriremeCommand: ParsableCommand {
         } catch let exit as ArgumentParser.ExitCode {
             return exit.rawValue
         } catch {
-            let isHelp = exitCode(for: error) == .success
-            Output.standard.write(fullMessage(for: error) + "\n", to: isHelp ? .result : .progress)
-            return isHelp ? Diagnostics.ExitCode.success : Diagnostics.ExitCode.ownFailure
+            guard exitCode(for: error) != .success else {
+                Output.standard.line(fullMessage(for: error))
+                return Diagnostics.ExitCode.success
+            }
+            Output.standard.diagnose(usage(message(for: error), arguments))
+            return Diagnostics.ExitCode.ownFailure
         }
+    }
+
+    /// What ArgumentParser says, as everything else is said: `trireme: 'image ls': unknown option '--x' [usage]`.
+    private static func usage(_ message: String, _ arguments: [String]) -> Diagnostic {
+        var verbs: [String] = []
+        var known = configuration.subcommands
+        for word in arguments {
+            guard
+                let next = known.first(where: {
+                    $0.configuration.commandName == word || $0.configuration.aliases.contains(word)
+                })
+            else { break }
+            verbs.append(word)
+            known = next.configuration.subcommands
+        }
+        var lines = message.split(separator: "\n").map { $0.trimmingPrefix { $0 == " " } }.map(String.init)
+        var text = lines.isEmpty ? "the command line was not understood" : lines.removeFirst()
+        var remedies: [String] = []
+        // "Unknown option '--x'. Did you mean '--y'?"
+        if let hint = text.firstRange(of: " Did you mean ") {
+            remedies.append("did" + text[hint.lowerBound...].dropFirst(" Did".count))
+            text = String(text[..<hint.lowerBound])
+        }
+        while text.last == "." { text.removeLast() }
+        let verb = verbs.joined(separator: " ")
+        remedies += lines + ["trireme \(verb.isEmpty ? "" : verb + " ")--help"]
+        return Diagnostic(
+            DiagnosticCode("usage"), verb.isEmpty ? "" : "'\(verb)'",
+            reasons: [text.prefix(1).lowercased() + text.dropFirst()], remedies: remedies)
     }
 
     /// ArgumentParser calls a wrong verb an unexpected argument; we say which verb was meant.

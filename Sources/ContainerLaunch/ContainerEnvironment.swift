@@ -13,6 +13,8 @@ struct ContainerEnvironment {
     private(set) var entries: CStringVector
     private(set) var count = 0
     private var capacity: Int
+    /// The image's environment scripts are still to be read (`EnvironmentScripts`).
+    private(set) var hasScripts = false
 
     /// - Parameters:
     ///   - host: the caller's environment.
@@ -57,7 +59,35 @@ struct ContainerEnvironment {
                 set(value)
             }
         }
+        if options.contains(.environmentScripts) { announceScripts(image, host, overrides) }
         entries[count] = nil
+    }
+
+    /// For the scripts: the names of what wins over them.
+    private mutating func announceScripts(
+        _ image: LaunchPlanReader, _ host: UnsafePointer<UnsafeMutablePointer<CChar>?>,
+        _ overrides: UnsafePointer<UnsafeMutablePointer<CChar>?>
+    ) {
+        hasScripts = true
+        var names = ByteBuffer()
+        names.append(c(EnvironmentScripts.variable))
+        names.append(CChar(bitPattern: 0x3D))
+        func add(_ entry: CString) {
+            names.append(entry, count: strchr(entry, Int32(equals)).map { CString($0) - entry } ?? strlen(entry))
+            names.append(CChar(0x20))
+        }
+        var index = 0
+        while let entry = host[index] {
+            index += 1
+            if Self.isForced(entry) { add(CString(entry) + Self.forcedPrefix.utf8CodeUnitCount) }
+        }
+        image.forEach { if $0.tag == .override { add($0.cString) } }
+        index = 0
+        while let entry = overrides[index] {
+            index += 1
+            add(entry)
+        }
+        set(names.cString)
     }
 
     /// A finished environment, NULL-terminated.

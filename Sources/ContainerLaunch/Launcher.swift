@@ -73,7 +73,13 @@ package enum Launcher {
     }
 
     private static func becomes(_ command: CommandExecution, _ line: LaunchCommandLine) -> LaunchFailure {
-        if line.verb == .shell, access(c("/bin/bash"), X_OK) == 0 {
+        if command.environment.hasScripts, line.agentKey == nil {
+            let words = EnvironmentScripts.words()
+            command.arguments[0] = UnsafeMutablePointer(mutating: words.0)
+            command.arguments[1] = UnsafeMutablePointer(mutating: words.1)
+            command.arguments[2] = UnsafeMutablePointer(mutating: words.2)
+            command.arguments[3] = UnsafeMutablePointer(mutating: words.3)
+        } else if line.verb == .shell, access(c("/bin/bash"), X_OK) == 0 {
             command.arguments[0] = UnsafeMutablePointer(mutating: c("/bin/bash"))
         }
         return command.become()
@@ -105,14 +111,17 @@ package enum Launcher {
         _ line: LaunchCommandLine, _ plan: LaunchPlanReader, _ facts: PlanFacts
     ) throws(LaunchFailure) -> CStringVector {
         let vector = CStringVector.allocate(
-            capacity: facts.entrypointCount + facts.commandCount + line.wordCount + 3)
-        var count = 0
+            capacity: facts.entrypointCount + facts.commandCount + line.wordCount + 3 + EnvironmentScripts.wordCount)
+        // Their words are known inside the container only (`becomes`). A rank's shim has them itself.
+        let hasScripts = facts.options.contains(.environmentScripts) && line.agentKey == nil
+        let first = hasScripts ? EnvironmentScripts.wordCount : 0
+        var count = first
         func append(_ word: CString) {
             vector[count] = UnsafeMutablePointer(mutating: word)
             count += 1
         }
         switch line.verb {
-        case .shell: append(c("/bin/sh"))
+        case .shell: append(c(hasScripts ? EnvironmentScripts.shell : "/bin/sh"))
         case .exec: break
         case .run:
             if let entrypoint = line.request.entrypoint {
@@ -127,7 +136,7 @@ package enum Launcher {
             plan.forEach { if $0.tag == .command { append($0.cString) } }
         }
         vector[count] = nil
-        guard count > 0 else { throw LaunchFailure(.parseCommandLine, line.image, detail: c("CMD"), errno: EINVAL) }
+        guard count > first else { throw LaunchFailure(.parseCommandLine, line.image, detail: c("CMD"), errno: EINVAL) }
         return vector
     }
 

@@ -85,6 +85,7 @@ struct PathImage {
             else { throw refusal(path) }
             var plan = PlanCompiler.plan(ImageConfiguration(), in: tree)
             plan.mountPoints = PreparedRoot.mountPoints(in: tree)
+            ApptainerImage.name(absolute, real: absolute, in: &plan)
             return .directory(absolute, plan: plan, mpi: MPIDetection.installations(in: tree))
         } catch {
             throw refused(path, error.sentence)

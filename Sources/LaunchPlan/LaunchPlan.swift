@@ -137,6 +137,8 @@ package struct LaunchPlan: Equatable, Sendable {
         package static let lacksTimeZones = Options(rawValue: 0x20)
         /// Image fact: it has no locales but C and POSIX.
         package static let lacksLocales = Options(rawValue: 0x40)
+        /// Image fact: apptainer's environment scripts are read before the command is executed.
+        package static let environmentScripts = Options(rawValue: 0x80)
         /// The container starts without our filter of system calls.
         package static let withoutFilter = Options(rawValue: 0x100)
         /// Nothing of the host's files: system directories are made anew or masked.

@@ -85,7 +85,7 @@ final class RootSource {
     }
 
     /// The image's own where it carries one, else what its plan says.
-    private static func configuration(_ image: StoredImage) -> ImageConfiguration {
+    static func configuration(_ image: StoredImage) -> ImageConfiguration {
         let bytes = (try? image.tree())?.contents(of: SingleFileImage.configurationPath)
         if let bytes, let own = try? JSONDecoder().decode(ImageConfiguration.self, from: Data(bytes)) { return own }
         func texts(_ words: [[UInt8]]) -> [String]? {
@@ -95,11 +95,12 @@ final class RootSource {
         configuration.architecture = image.record.platform.architecture
         configuration.operatingSystem = image.record.platform.operatingSystem
         var config = ImageConfiguration.Execution()
-        config.environment = texts(image.plan.environment)
+        config.environment = texts(image.plan.environment.filter { !ApptainerImage.isName($0) })
         config.entrypoint = texts(image.plan.entrypoint)
         config.command = texts(image.plan.command)
         config.workingDirectory = texts([image.plan.workingDirectory].filter { !$0.isEmpty })?.first
         config.user = texts([image.plan.user].filter { !$0.isEmpty })?.first
+        config.labels = (try? image.tree()).flatMap(ApptainerImage.labels)
         configuration.config = config
         return configuration
     }

@@ -8,9 +8,13 @@ import OCIModel
 /// `trireme image inspect`
 package struct ImageInspect: ParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "inspect", abstract: "Print everything known of an image, as JSON.")
+        commandName: "inspect", abstract: "Print everything known of an image or its file.")
 
-    @Argument(help: "Names of images.") var names: [String]
+    @Option(
+        name: .shortAndLong,
+        help: "json, jsonl or a template such as '{{.Config.Env}}' or '{{json .Config}}', as docker's.")
+    var format = InspectFormat.json
+    @Argument(help: "Names of images, or their files.") var names: [String]
 
     package init() {}
 
@@ -47,9 +51,15 @@ package struct ImageInspect: ParsableCommand {
         var facts: [Facts] = []
         for name in names {
             let image = try resolver.resolve(name)
-            facts.append(try ImageInspect.facts(image, try store.configuration(of: image)))
+            let configuration =
+                image.planPath.isEmpty ? RootSource.configuration(image) : try store.configuration(of: image)
+            facts.append(try ImageInspect.facts(image, configuration))
         }
-        Output.standard.line(try json(facts, pretty: true))
+        switch format {
+        case .json: Output.standard.line(try json(facts, pretty: true))
+        case .jsonl: for fact in facts { Output.standard.line(try json(fact, pretty: false)) }
+        case .template(let template): for fact in facts { Output.standard.line(try template.line(InspectTree(fact))) }
+        }
     }
 
     static func facts(_ image: StoredImage, _ configuration: ImageConfiguration) throws -> Facts {

@@ -25,9 +25,16 @@ package struct ImageLoad: ParsableCommand {
     @Flag(name: .shortAndLong, help: "Print image ids only.")
     var quiet = false
 
+    @Argument(help: .hidden) var words: [String] = []
+
     package init() {}
 
     package func run() throws {
+        if let file = words.first {
+            throw Diagnostic(
+                DiagnosticCode("usage"), file, reasons: ["the archive is named with -i"],
+                remedies: ["trireme load -i \(file)"])
+        }
         let wanted = try ImageLoad.platform(platform)
         let locations = Locations.current()
         let compiler = PlanCompiler(account: .current(home: locations.home))

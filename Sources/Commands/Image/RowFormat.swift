@@ -29,9 +29,12 @@ protocol FormattedRow: Encodable {
     static var furtherFields: [String] { get }
     /// The text of a field; nil for one that is unknown.
     func text(_ field: String) -> String?
+    /// The field as JSON; nil where it is its text.
+    func json(_ field: String) throws -> String?
 }
 
 extension FormattedRow {
+    func json(_ field: String) throws -> String? { nil }
     static var furtherFields: [String] { [] }
 }
 
@@ -76,7 +79,7 @@ struct RowTemplate {
             case .text(let text): text
             case .field(let field): try value(row, field)
             case .json(nil): try json(row, pretty: false)
-            case .json(let field?): try json(try value(row, field), pretty: false)
+            case .json(let field?): try row.json(field) ?? json(try value(row, field), pretty: false)
             }
         }.joined()
     }

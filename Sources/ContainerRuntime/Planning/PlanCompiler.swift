@@ -43,6 +43,7 @@ package struct PlanCompiler: ImagePreparer {
         }
         if tree.names(in: "/usr/share/zoneinfo").isEmpty { plan.options.insert(.lacksTimeZones) }
         if hasNoLocales(tree) { plan.options.insert(.lacksLocales) }
+        ApptainerImage.complete(&plan, execution, in: tree)
         return plan
     }
 

@@ -79,6 +79,7 @@ package enum SingleFileImage {
         plan.layers = ["."]
         plan.imageFile = String(cString: real)
         plan.imageName = name
+        ApptainerImage.name(name, real: String(cString: real), in: &plan)
         addAccount(account, tree, &plan)
         let digest = Digest(sha256: configuration)
         let record = ImageRecord(
@@ -110,7 +111,7 @@ package enum SingleFileImage {
         plan.userID = stored.userID
         plan.groupID = stored.groupID
         plan.stopSignal = stored.stopSignal
-        plan.options = stored.options.intersection([.lacksTimeZones, .lacksLocales])
+        plan.options = stored.options.intersection([.lacksTimeZones, .lacksLocales, .environmentScripts])
         return plan
     }
 
@@ -122,9 +123,7 @@ package enum SingleFileImage {
         if plan.environment.isEmpty {
             plan.environment = [Array("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".utf8)]
         }
-        if tree.find("/.singularity.d/runscript")?.isExecutable == true {
-            plan.command = [Array("/.singularity.d/runscript".utf8)]
-        } else if plan.command.isEmpty, plan.entrypoint.isEmpty {
+        if plan.command.isEmpty, plan.entrypoint.isEmpty {
             plan.command = [Array("/bin/sh".utf8)]
         }
         plan.mountPoints = readyMountPoints(tree)

@@ -1,4 +1,5 @@
 import CLinux
+import ContainerLaunch
 import Glibc
 import JobModel
 import LinuxSystem
@@ -38,13 +39,15 @@ enum RankShim {
         // Slurm's tasks come with the image's PATH, not with the agent's.
         if ShellPlace.isThere { environment = ShellPlace.environment(environment) }
         let relay = PMIRelay(environment: &environment)
+        let command = behindEnvironmentScripts(
+            part.command, environment: &environment, overrides: part.environment)
         let handled = handledSignals.reduce(UInt64(0)) { $0 | 1 << UInt64($1 - 1) }
         _ = linux_sigprocmask(SIG_BLOCK, handled, nil)
         _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(SIGKILL), 0, 0, 0)
         let pid: pid_t
         _ = RankBinding.bind(environment)
         do throws(SyscallError) {
-            pid = try Spawn.start(part.command, environment: environment, streams: node.streams)
+            pid = try Spawn.start(command, environment: environment, streams: node.streams)
         } catch {
             let subject = String(decoding: part.command.first ?? [], as: UTF8.self)
             connection.send(.rankRefused(rank: place.rank, errno: Int(error.errno), reason: subject))
