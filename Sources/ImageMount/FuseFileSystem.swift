@@ -98,7 +98,7 @@ final class FuseFileSystem: Sendable {
     private func lookUp(_ request: FuseRequest, _ reply: inout FuseReply) throws(ArchiveFault) -> Int32 {
         let directory = try inode(request.node)
         guard directory.kind == .directory else { return ENOTDIR }
-        guard let entry = try reader.directory(directory).find(request.name(0)) else {
+        guard let entry = try reader.directory(directory).find(request.name(0), reader) else {
             // Node 0: there is none, and the kernel may remember that.
             reply.put(UInt64(0))
             reply.put(UInt64(0))
@@ -129,24 +129,24 @@ final class FuseFileSystem: Sendable {
     /// Offsets: 1 and 2 follow `.` and `..`, N + 3 the entry of index N.
     private func readDirectory(_ request: FuseRequest, _ reply: inout FuseReply, isPlus: Bool) throws(ArchiveFault) {
         let directory = try inode(request.node)
-        let entries = try reader.directory(directory).entries
+        let listing = try reader.directory(directory)
         let limit = min(reply.room, Int(request.u32(16)))
         let start = reply.count
         var at = request.u64(8)
-        while at < UInt64(entries.count) + 2 {
-            let name = at == 0 ? [46] : at == 1 ? [46, 46] : entries[Int(at) - 2].name
+        while at < UInt64(listing.count) + 2 {
+            let entry = at < 2 ? nil : try listing.entry(Int(at) - 2, reader)
+            let name = entry?.name ?? (at == 0 ? [46] : [46, 46])
             let bytes = (24 + name.count + 7) & ~7
             guard reply.count - start + bytes + (isPlus ? FuseProtocol.entryBytes : 0) <= limit else { return }
             var number = UInt64(directory.number)
             var kind = SquashInode.Kind.directory
-            if at < 2 {
-                // The kernel knows both; node 0 says that no lookup is counted.
-                if isPlus { reply.putZeros(FuseProtocol.entryBytes) }
-            } else {
-                let entry = entries[Int(at) - 2]
+            if let entry {
                 number = UInt64(entry.number)
                 kind = entry.kind
                 if isPlus { putEntry(try reader.inode(entry.reference), &reply) }
+            } else if isPlus {
+                // The kernel knows both; node 0 says that no lookup is counted.
+                reply.putZeros(FuseProtocol.entryBytes)
             }
             at += 1
             reply.put(number)

@@ -9,6 +9,8 @@ package struct StagedImage: Sendable {
     package var layerDirectories: [String]
     /// Empty; becomes the top layer.
     package var preparedDirectory: String
+    /// Others may enter the store.
+    package var isShared: Bool
 }
 
 /// What running an image needs to know of it, found once when it enters the store.

@@ -11,6 +11,8 @@ final class LayerCrew: Sendable {
         let directory: String
         /// The directories of the layers below, topmost first.
         let lower: [String]
+        /// Others may enter the store.
+        let isShared: Bool
     }
 
     private let board: LayerBoard
@@ -60,7 +62,7 @@ final class LayerCrew: Sendable {
             lower: { [self] () throws(ArchiveFault) in
                 try board.waitForLayers(below: number, bringIn)
                 return job.lower
-            }, budget: budget,
+            }, budget: budget, isShared: job.isShared,
             progress: { [board] bytes in
                 board.note(bytes, of: number)
                 return !board.isFailed

@@ -36,6 +36,8 @@ struct LayerImport {
     /// them, and may wait until they are there.
     let lower: @Sendable () throws(ArchiveFault) -> [String]
     let budget: ExtractionBudget
+    /// Others may enter the store.
+    var isShared = true
     /// Told of every piece read, in bytes; false ends the import.
     let progress: @Sendable (Int) -> Bool
     /// Takes the plain tar in the place of a directory.
@@ -161,7 +163,8 @@ struct LayerImport {
                 try checked("mkdir", directory) { mkdir(directory, 0o755) }
                 try open.append(directory)
             } catch { throw ArchiveFault(error) }
-            let extractor = LayerExtractor(into: open.descriptors[0], budget: budget) { () throws(ArchiveFault) in
+            let extractor = LayerExtractor(into: open.descriptors[0], isShared: isShared, budget: budget) {
+                () throws(ArchiveFault) in
                 let below = try self.lower()
                 do throws(SyscallError) { for path in below { try open.append(path) } } catch {
                     throw ArchiveFault(error)

@@ -111,13 +111,14 @@ final class StagedLoad {
     ) throws(Diagnostic) -> [ImportedLayer] {
         guard !jobs.isEmpty else { return [] }
         let board = LayerBoard(sizes: jobs.map { image.layers[$0.index].length })
+        let isShared = store.layout.isShared
         let crew = LayerCrew(
             board: board, budget: ExtractionBudget(request.limits),
             layers: jobs.enumerated().map { number, job in
                 let layer = image.layers[job.index]
                 return LayerCrew.Job(
                     layer: layer, blobPath: blobPath(job, number), directory: stagedLayer(layer.diffID),
-                    lower: job.lower)
+                    lower: job.lower, isShared: isShared)
             })
         let workers: [LayerCrew.Member]
         do throws(ArchiveFault) { workers = try crew.start() } catch { throw store.refused(error, request.subject) }
@@ -225,7 +226,7 @@ final class StagedLoad {
         preparation = try preparer.prepare(
             StagedImage(
                 configuration: image.configuration, layerDirectories: visible.map(\.directory),
-                preparedDirectory: stagedImage + "/prepared"))
+                preparedDirectory: stagedImage + "/prepared", isShared: store.layout.isShared))
     }
 
     private func writeBlobs() throws(SyscallError) {

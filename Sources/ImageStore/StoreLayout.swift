@@ -27,9 +27,21 @@ package struct StoreLayout: Sendable {
     package var index: String { root + "/index.json" }
     package var marker: String { root + "/oci-layout" }
 
-    /// Makes the store's directory with the caller's umask: that decides who may enter, and everything in
-    /// it can be read by whoever may.
-    package func makeRoot() throws(SyscallError) { try Files.makeDirectories(root) }
+    /// Makes the store's directory, closed to everybody else: a store that others are to enter has a directory
+    /// that was made for them before (`mkdir -m 755`), and everything in it can be read by whoever may.
+    package func makeRoot() throws(SyscallError) {
+        if Files.exists(root) { return }
+        if let slash = root.lastIndex(of: "/"), slash != root.startIndex {
+            try Files.makeDirectories(String(root[..<slash]))
+        }
+        if mkdir(root, 0o700) != 0, errno != EEXIST { throw SyscallError("mkdir", root) }
+    }
+
+    /// Whether others may enter: then nothing below is writable by them, whatever a layer says.
+    package var isShared: Bool {
+        var status = stat()
+        return stat(root, &status) != 0 || status.st_mode & 0o077 != 0
+    }
 
     /// Makes what is missing. Idempotent, and safe beside others doing the same.
     package func create() throws(SyscallError) {

@@ -219,7 +219,7 @@ private struct LayerCheck {
         let start = PeekedStream(DescriptorStream(open[0]))
         let plain = try Compression.detect(try start.peek(Compression.magicBytes)).decompressing(start)
         let below = Array(open.dropFirst(2))
-        let extractor = LayerExtractor(into: open[1]) { below }
+        let extractor = LayerExtractor(into: open[1], isShared: store.layout.isShared) { below }
         try extractor.extract(TarReader(BufferedChunks(plain)))
     }
 

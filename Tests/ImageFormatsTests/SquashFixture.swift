@@ -96,7 +96,8 @@ final class MemoryImage {
             _ = try reader.attributes(of: inode)
             switch inode.kind {
             case .directory:
-                for entry in try reader.directory(inode).entries { pending.append(try reader.inode(entry.reference)) }
+                var entries = try reader.entries(inode)
+                while let entry = try entries.next() { pending.append(try reader.inode(entry.reference)) }
             case .file:
                 _ = try reader.read(inode, at: 0, into: buffer)
                 if inode.size > 1000 { _ = try reader.read(inode, at: inode.size - 700, into: buffer) }

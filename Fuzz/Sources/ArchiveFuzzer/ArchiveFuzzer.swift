@@ -66,7 +66,7 @@ private func mount(_ bytes: [UInt8]) {
     guard write(file, bytes, bytes.count) == bytes.count else { fatalError("write: \(errno)") }
     guard let reader = try? SquashReader(file, length: Int64(bytes.count)) else { return }
     if let root = try? reader.root() {
-        _ = try? reader.directory(root)
+        _ = try? reader.directory(root).find(Array("a".utf8), reader)
         _ = try? reader.attributes(of: root)
     }
     for path in ["etc/passwd", "a/b", "link"] {

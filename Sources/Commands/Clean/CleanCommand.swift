@@ -1,4 +1,5 @@
 import ArgumentParser
+import ContainerRuntime
 import Diagnostics
 import Glibc
 import ImageFormats
@@ -13,7 +14,7 @@ package struct CleanCommand: ParsableCommand {
         commandName: "clean", abstract: "Remove leftovers of dead commands; with --all everything of trireme here.",
         discussion: """
             Without options nothing that a living command uses, no image and no cluster goes: only unfinished \
-            loads, half unpacked copies and empty control groups whose owner is gone. With --all virtual clusters \
+            loads, half unpacked copies, half written files in this directory and empty control groups whose owner is gone. With --all virtual clusters \
             are ended, and the image store, records and caches removed: the machine is as it was. On a terminal \
             --all asks first.
             """)
@@ -84,6 +85,13 @@ package struct CleanCommand: ParsableCommand {
                 continue
             }
             found.append(locations.temporary + "/" + name)
+        }
+        let here = realpath(".", nil).map { path in
+            defer { free(path) }
+            return String(cString: path)
+        }
+        for directory in Set([locations.temporary, locations.home, here ?? "/"]).sorted() {
+            found += PartialFile.dead(in: directory)
         }
         let cache = "\(locations.temporary)/trireme-\(geteuid())/cache"
         guard let lock = try? OwnedDescriptor.open(cache + "/lock", O_RDWR | O_NOFOLLOW),

@@ -33,6 +33,19 @@ enum ConversionTarget {
             self = .layers(format, path: path, name: name)
             return
         }
+        if text.lowercased().hasSuffix(".sif") {
+            throw Diagnostic(
+                DiagnosticCode("conversion-refused"), text, reasons: ["SIF files are read, not written"],
+                remedies: [
+                    "trireme image convert SOURCE \(text.dropLast(4)).sqfs    one file that trireme and apptainer run",
+                    "apptainer build \(text) \(text.dropLast(4)).sqfs    makes a SIF file of that",
+                ])
+        }
+        for suffix in [".tar", ".tar.gz", ".tgz", ".tar.zst"] where text.hasSuffix(suffix) {
+            throw Diagnostic(
+                DiagnosticCode("conversion-refused"), text, reasons: ["a tar file of which kind?"],
+                remedies: ["oci-archive:\(text)    or docker-archive:\(text)"])
+        }
         self = ConversionTarget.fileSuffixes.contains { text.hasSuffix($0) } ? .singleFile : .directory
     }
 }

@@ -251,11 +251,20 @@ package struct ImageConvert: ParsableCommand {
             if summary.skippedDevices > 0 {
                 Output.standard.line("note: \(summary.skippedDevices) devices were left out", to: .progress)
             }
-            Output.standard.line("\(target): \(summary.entries) files, \(ByteCount.text(summary.bytes))")
+            Output.standard.line(
+                "\(target): \(summary.entries) files, \(ByteCount.text(summary.bytes))\(Self.dropped(summary))")
         } catch {
             removeTarget()
             throw Diagnostic(DiagnosticCode("conversion-refused"), target, reasons: [error.sentence])
         }
+    }
+
+    /// What files cannot have whose owner is the caller; in words for the end of the summary line.
+    private static func dropped(_ summary: ExtractionSummary) -> String {
+        var words: [String] = []
+        if summary.droppedSetID > 0 { words.append("set-id bits of \(summary.droppedSetID)") }
+        if summary.droppedAttributes > 0 { words.append("\(summary.droppedAttributes) privileged attributes") }
+        return words.isEmpty ? "" : ", without " + words.joined(separator: " and ") + " (recorded: user.trireme.mode)"
     }
 
     /// Half a directory is not left behind.

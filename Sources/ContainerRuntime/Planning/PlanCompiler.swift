@@ -17,7 +17,8 @@ package struct PlanCompiler: ImagePreparer {
         do throws(SyscallError) {
             let tree = try MergedTree(image.layerDirectories)
             var plan = PlanCompiler.plan(image.configuration, in: tree)
-            var prepared = PreparedRoot(directory: image.preparedDirectory, tree: tree, account: account)
+            var prepared = PreparedRoot(
+                directory: image.preparedDirectory, tree: tree, account: account, isShared: image.isShared)
             try prepared.make()
             plan.mountPoints = prepared.mountPoints
             plan.preparedForUID = prepared.hasAccount ? account.userID : nil

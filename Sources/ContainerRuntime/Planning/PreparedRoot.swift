@@ -39,12 +39,15 @@ package struct PreparedRoot {
     private let directory: String
     private let tree: MergedTree
     private let account: Account
+    private let isShared: Bool
     /// Every path of `wanted` that stands in the finished root.
     package private(set) var mountPoints: [String] = []
     /// The account files name the user.
     package private(set) var hasAccount = false
 
-    package init(directory: String, tree: MergedTree, account: Account) {
+    /// - Parameter isShared: others may enter the store, and find nothing to write to.
+    package init(directory: String, tree: MergedTree, account: Account, isShared: Bool = false) {
+        self.isShared = isShared
         self.directory = directory
         self.tree = tree
         self.account = account
@@ -106,7 +109,7 @@ package struct PreparedRoot {
             let full = "\(directory)/\(made)"
             if Files.exists(full) { continue }
             try Files.makeDirectory(full)
-            if let below = tree.find(made) { chmod(full, below.mode & 0o1777 | 0o700) }
+            if let below = tree.find(made) { chmod(full, below.mode & (isShared ? 0o1755 : 0o1777) | 0o700) }
         }
     }
 
@@ -119,7 +122,7 @@ package struct PreparedRoot {
         guard tree.find(path, followingLast: false) == nil, let real = try realPath(path) else { return }
         let full = "\(directory)/\(real)"
         try Files.makeDirectory(full)
-        if path == "/tmp" || path == "/var/tmp" { chmod(full, 0o1777) }
+        if !isShared, path == "/tmp" || path == "/var/tmp" { chmod(full, 0o1777) }
         mountPoints.append(path)
     }
 

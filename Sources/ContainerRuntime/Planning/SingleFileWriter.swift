@@ -44,22 +44,19 @@ package struct SingleFileWriter {
     package func write(
         _ source: Source, configuration: [UInt8], mpi: [MPIInstallation]?, to path: String, subject: String
     ) throws(Diagnostic) -> Report {
-        let partial = "\(path).partial-\(getpid())"
-        let file: OwnedDescriptor
+        let partial: PartialFile
         do throws(SyscallError) {
             if access(path, F_OK) == 0 { throw SyscallError("open", path, errno: EEXIST) }
-            file = try OwnedDescriptor.open(partial, O_RDWR | O_CREAT | O_EXCL, mode: 0o644)
+            partial = try PartialFile(for: path)
         } catch { throw refusedTarget(error, path) }
         let report: Report
-        do throws(Diagnostic) { report = try fill(file.raw, source, configuration, mpi, subject) } catch {
-            unlink(partial)
+        do throws(Diagnostic) { report = try fill(partial.file.raw, source, configuration, mpi, subject) } catch {
+            partial.remove()
             throw error
         }
-        // RENAME_NOREPLACE: somebody else may have made it meanwhile.
-        guard linux_renameat2(AT_FDCWD, partial, AT_FDCWD, path, 1) == 0 else {
-            let failure = SyscallError("rename", path)
-            unlink(partial)
-            throw refusedTarget(failure, path)
+        do throws(SyscallError) { try partial.finish() } catch {
+            partial.remove()
+            throw refusedTarget(error, path)
         }
         return report
     }

@@ -10,7 +10,7 @@ extension LayerExtractor {
         try budget.take(bytes: entry.storedBytes, entry.path)
         let parent = try parent(of: path, entry.path)
         // The owner reads every file, or the image could not be read by its user.
-        let mode = entry.mode & 0o777 | 0o400
+        let mode = entry.mode & kept & 0o777 | 0o400
         let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
         var raw = DirectoryTree.withName(path.name) { openat(parent, $0, flags, mode) }
         if raw < 0, errno == EEXIST {
@@ -114,7 +114,7 @@ extension LayerExtractor {
 
     func makeDirectory(_ entry: TarEntry, _ path: EntryPath) throws(ArchiveFault) {
         let parent = try parent(of: path, entry.path)
-        let mode = entry.mode & 0o1777 | 0o700
+        let mode = entry.mode & kept | 0o700
         var isOpaque = false
         var made = DirectoryTree.withName(path.name) { mkdirat(parent, $0, mode) }
         if made != 0, errno == EEXIST {
@@ -220,7 +220,7 @@ extension LayerExtractor {
         guard input >= 0 else { throw ArchiveFault(SyscallError("open"), entry: entry) }
         defer { close(input) }
         let output = DirectoryTree.withName(name) {
-            openat(parent, $0, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, status.st_mode & 0o777)
+            openat(parent, $0, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, status.st_mode & kept & 0o777)
         }
         guard output >= 0 else { throw ArchiveFault(SyscallError("open"), entry: entry) }
         defer { close(output) }

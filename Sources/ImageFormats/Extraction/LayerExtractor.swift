@@ -10,6 +10,8 @@ package struct ExtractionSummary: Sendable {
     package var bytes: Int64 = 0
     package var skippedDevices = 0
     package var droppedAttributes = 0
+    /// Files whose set-user-ID or set-group-ID bit was dropped.
+    package var droppedSetID = 0
     package var duplicates = 0
     /// The layer hides everything below it.
     package var isRootOpaque = false
@@ -75,12 +77,14 @@ private final class BoundedStream: ByteStream {
 /// Nothing outside the directory is touched whatever the archive says: every path is resolved below
 /// an open root by the kernel (openat2, RESOLVE_IN_ROOT), names come from `EntryPath`, and the last
 /// component is never followed. Owners are not kept (an ordinary user cannot); modes are, but for
-/// set-id bits, and the owner may always read, and enter and change directories, so that the user can
+/// set-id bits and, where others may come, their right to write; and the owner may always read, and enter and change directories, so that the user can
 /// read and delete what was unpacked. The mode as recorded is kept in `user.trireme.mode`.
 ///
 /// The process's umask must be 0 for modes to come out as recorded.
 package final class LayerExtractor {
     let root: Int32
+    /// Permission bits that stay.
+    let kept: UInt32
     private let openLower: () throws(ArchiveFault) -> [Int32]
     private var openedLower: [Int32]?
     let budget: ExtractionBudget
@@ -102,13 +106,15 @@ package final class LayerExtractor {
 
     /// - Parameters:
     ///   - root: an empty directory, open for reading.
+    ///   - isShared: others may come here, and must find nothing that they can write to.
     ///   - lower: gives the unpacked lower layers, topmost first, open; a hard link may name a file of theirs.
     ///     Asked at most once, and only when an entry needs them, so layers can be unpacked side by side.
     package init(
-        into root: Int32, budget: ExtractionBudget = ExtractionBudget(ExtractionLimits()),
+        into root: Int32, isShared: Bool = false, budget: ExtractionBudget = ExtractionBudget(ExtractionLimits()),
         lower: @escaping () throws(ArchiveFault) -> [Int32]
     ) {
         self.root = root
+        kept = isShared ? 0o1755 : 0o1777
         self.budget = budget
         openLower = lower
     }
@@ -260,7 +266,7 @@ package final class LayerExtractor {
         for path in impliedDirectories {
             let like = LayerLookup.directory(path, in: below) ?? (0o755, TarEntry.Time())
             withDirectory(path) { descriptor in
-                fchmod(descriptor, like.mode | 0o700)
+                fchmod(descriptor, like.mode & kept | 0o700)
                 var times = like.modified.pair
                 futimens(descriptor, &times)
             }

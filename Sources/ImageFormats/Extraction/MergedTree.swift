@@ -119,10 +119,12 @@ package final class MergedTree {
     package func names(in path: String) -> [String] {
         guard let directory = find(path), directory.isDirectory else { return [] }
         if let image {
-            guard let inode = try? image.find(directory.path), let entries = try? image.directory(inode).entries else {
+            guard let inode = try? image.find(directory.path), var entries = try? image.entries(inode) else {
                 return []
             }
-            return entries.map { String(decoding: $0.name, as: UTF8.self) }
+            var names: [String] = []
+            while let entry = try? entries.next() { names.append(String(decoding: entry.name, as: UTF8.self)) }
+            return names
         }
         let real = Array(directory.path.utf8)
         var seen: Set<[UInt8]> = []

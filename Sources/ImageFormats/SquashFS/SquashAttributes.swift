@@ -4,9 +4,8 @@ import Glibc
 struct AttributeIndex {
     /// Where names and values start.
     let start: UInt64
-    let count: Int
-    /// Metadata blocks of the sets' descriptions.
-    let blocks: [UInt64]
+    /// The sets' descriptions.
+    let sets: TableIndex
 
     /// Nil when the image has none.
     init?(_ reader: SquashReader) throws(ArchiveFault) {
@@ -15,9 +14,9 @@ struct AttributeIndex {
         let at = try reader.checkRange(table, 16)
         let head = try SquashReader.bytes(reader.descriptor, at: reader.base + at, count: 16)
         start = head.u64(0)
-        count = Int(head.u32(8))
+        let count = Int(head.u32(8))
         guard count > 0 else { return nil }
-        blocks = try reader.tableIndex(table + 16, entries: count, bytes: 16)
+        sets = try TableIndex(reader, table + 16, entries: count, bytes: 16)
     }
 }
 
@@ -39,33 +38,41 @@ extension SquashReader {
     private enum AttributeLimit {
         /// Of one file: what listxattr(2) can return holds fewer (XATTR_LIST_MAX is 65536 bytes).
         static let perFile: UInt32 = 8192
+        /// Names and values of one file together: four of the longest values there are (XATTR_SIZE_MAX).
+        static let bytes = 4 * SquashFormat.attributeBytes
     }
 
     /// The extended attributes of a file, in the image's order.
     package func attributes(of inode: SquashInode) throws(ArchiveFault) -> [SquashAttribute] {
         guard inode.attributes != SquashFormat.noAttributes, let index = attributeIndex else { return [] }
-        guard Int(inode.attributes) < index.count, Int(inode.attributes / 512) < index.blocks.count else {
+        guard Int(inode.attributes) < index.sets.count else {
             throw ArchiveFault(.corrupt, "extended attributes that are not in their table")
         }
-        var description = MetadataCursor(
-            self, block: index.blocks[Int(inode.attributes / 512)], offset: Int(inode.attributes % 512) * 16)
+        var description = try index.sets.cursor(self, Int(inode.attributes))
         let entry = try description.read(16)
         guard entry.u32(8) <= AttributeLimit.perFile else {
             throw ArchiveFault(.corrupt, "\(entry.u32(8)) extended attributes on one file")
         }
         var cursor = try attributeCursor(index, entry.u64(0))
         var result: [SquashAttribute] = []
+        var room = AttributeLimit.bytes
         for _ in 0..<entry.u32(8) {
             let head = try cursor.read(4)
             let type = Int(head.u16(0))
             guard type & 0xFF < SquashAttribute.prefixes.count, type <= 0x1FF else {
                 throw ArchiveFault(.corrupt, "an extended attribute of type \(type)")
             }
+            guard head.u16(2) <= 255 else { throw ArchiveFault(.corrupt, "the name of an extended attribute") }
             let name = SquashAttribute.prefixes[type & 0xFF] + (try cursor.read(Int(head.u16(2))))
-            guard name.count <= 255 + 9, !name.contains(0) else {
+            guard !name.contains(0) else {
                 throw ArchiveFault(.corrupt, "the name of an extended attribute")
             }
-            result.append(SquashAttribute(name: name, value: try value(&cursor, index, isElsewhere: type & 0x100 != 0)))
+            let value = try value(&cursor, index, isElsewhere: type & 0x100 != 0)
+            room -= name.count + value.count
+            guard room >= 0 else {
+                throw ArchiveFault(.limit, "more than \(AttributeLimit.bytes) bytes of extended attributes on one file")
+            }
+            result.append(SquashAttribute(name: name, value: value))
         }
         return result
     }

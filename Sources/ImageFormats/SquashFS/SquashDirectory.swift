@@ -1,18 +1,122 @@
 import Glibc
 
-/// The entries of one directory, sorted by the bytes of their names.
-package final class SquashDirectory: Sendable {
-    package struct Entry: Sendable {
-        package var name: [UInt8]
-        package var reference: UInt64
-        package var number: UInt32
-        package var kind: SquashInode.Kind
+/// One name in a directory.
+package struct SquashEntry: Sendable {
+    package var name: [UInt8]
+    package var reference: UInt64
+    package var number: UInt32
+    package var kind: SquashInode.Kind
+}
+
+/// A walk through a directory's entries, which come sorted by the bytes of their names. It holds its place and
+/// the name before it, whatever the directory's size: a tree of large ones can be walked in little memory.
+package struct SquashEntries {
+    private let reader: SquashReader
+    private var cursor: MetadataCursor
+    /// Bytes of the listing that are still to come.
+    private var rest: Int
+    /// Entries behind the present header, and what it says of them.
+    private var behind = 0
+    private var block: UInt64 = 0
+    private var firstNumber: Int64 = 0
+    /// The name before; empty at the beginning.
+    private(set) var last: [UInt8] = []
+    private(set) var count = 0
+
+    fileprivate init(_ reader: SquashReader, _ inode: SquashInode) throws(ArchiveFault) {
+        guard inode.kind == .directory else { throw ArchiveFault(.corrupt, "not a directory") }
+        guard inode.offset < SquashFormat.metadataBytes else {
+            throw ArchiveFault(.corrupt, "a directory outside its table")
+        }
+        self.reader = reader
+        let start = reader.superblock.directoryTable + inode.listing
+        cursor = MetadataCursor(reader, block: start, offset: Int(inode.offset))
+        // The size counts `.`, `..` and one more, which are not stored (squashfs_fs.h).
+        rest = max(0, Int(inode.size) - 3)
     }
-    package let entries: [Entry]
 
-    init(_ entries: [Entry]) { self.entries = entries }
+    /// The next entry; nil at the end.
+    package mutating func next() throws(ArchiveFault) -> SquashEntry? {
+        if behind == 0 {
+            guard rest > 0 else { return nil }
+            try readHeader()
+        }
+        guard rest > 8 else { throw ArchiveFault(.corrupt, "a directory that ends in the middle") }
+        let fixed = try cursor.read(8)
+        let length = Int(fixed.u16(6)) + 1
+        rest -= 8 + length
+        guard length <= SquashFormat.nameBytes, rest >= 0 else {
+            throw ArchiveFault(.corrupt, "a directory entry of \(length) bytes")
+        }
+        let name = try cursor.read(length)
+        guard let kind = SquashInode.Kind(rawValue: fixed.u16(4)), Self.isName(name) else {
+            throw ArchiveFault(.hostile, entry: name, "not a name of a file")
+        }
+        guard count == 0 || last.lexicographicallyPrecedes(name) else {
+            throw ArchiveFault(.corrupt, entry: name, "a directory whose names are not in order")
+        }
+        guard count < SquashFormat.entriesPerDirectory else {
+            throw ArchiveFault(.limit, "a directory of more than \(SquashFormat.entriesPerDirectory) entries")
+        }
+        last = name
+        count += 1
+        behind -= 1
+        let number = firstNumber + Int64(Int16(bitPattern: fixed.u16(2)))
+        return SquashEntry(
+            name: name, reference: block << 16 | UInt64(fixed.u16(0)), number: UInt32(truncatingIfNeeded: number),
+            kind: kind)
+    }
 
-    package func find(_ name: some Collection<UInt8>) -> Entry? {
+    private mutating func readHeader() throws(ArchiveFault) {
+        guard rest >= 12 else { throw ArchiveFault(.corrupt, "a directory that ends in the middle") }
+        let head = try cursor.read(12)
+        rest -= 12
+        guard head.u32(0) < SquashFormat.entriesPerHeader else {
+            throw ArchiveFault(.corrupt, "a directory header for \(head.u32(0)) entries")
+        }
+        behind = Int(head.u32(0)) + 1
+        block = UInt64(head.u32(4))
+        firstNumber = Int64(head.u32(8))
+    }
+
+    private static func isName(_ name: [UInt8]) -> Bool {
+        !name.isEmpty && name != [46] && name != [46, 46] && !name.contains(0) && !name.contains(UInt8(ascii: "/"))
+    }
+}
+
+/// A directory for questions in any order: the places of its pages, each a walk that can be taken up there.
+package final class SquashDirectory: Sendable {
+    package let count: Int
+    private let reference: UInt64
+    /// Before the first entry of each page.
+    private let places: [SquashEntries]
+    static let pageEntries = 512
+
+    fileprivate init(_ reader: SquashReader, _ inode: SquashInode) throws(ArchiveFault) {
+        var walk = try SquashEntries(reader, inode)
+        var places = [walk]
+        while try walk.next() != nil {
+            if walk.count % Self.pageEntries == 0 { places.append(walk) }
+        }
+        (count, reference, self.places) = (walk.count, inode.reference, places)
+    }
+
+    var pageCount: Int { places.count }
+
+    /// Entry `index` of `count`.
+    package func entry(_ index: Int, _ reader: SquashReader) throws(ArchiveFault) -> SquashEntry {
+        try page(index / Self.pageEntries, reader)[index % Self.pageEntries]
+    }
+
+    package func find(_ name: some Collection<UInt8>, _ reader: SquashReader) throws(ArchiveFault) -> SquashEntry? {
+        // The last page whose names may still be before it or be it: each place knows the name before its own.
+        var first = 0
+        var end = places.count
+        while end - first > 1 {
+            let middle = (first + end) / 2
+            if places[middle].last.lexicographicallyPrecedes(name) { first = middle } else { end = middle }
+        }
+        let entries = try page(first, reader)
         var low = 0
         var high = entries.count
         while low < high {
@@ -21,14 +125,32 @@ package final class SquashDirectory: Sendable {
         }
         return low < entries.count && entries[low].name.elementsEqual(name) ? entries[low] : nil
     }
+
+    private func page(_ number: Int, _ reader: SquashReader) throws(ArchiveFault) -> [SquashEntry] {
+        let key = DirectoryCache.Page(directory: reference, number: number)
+        if let known = reader.directories[key] { return known }
+        var walk = places[number]
+        var entries: [SquashEntry] = []
+        while entries.count < Self.pageEntries, let entry = try walk.next() { entries.append(entry) }
+        reader.directories[key] = entries
+        return entries
+    }
 }
 
 /// Directories read lately: their listings are walked once, not once per name looked up.
 final class DirectoryCache: @unchecked Sendable {
+    struct Page: Hashable {
+        var directory: UInt64
+        var number: Int
+    }
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private var known: [UInt64: SquashDirectory] = [:]
+    private var pages: [Page: [SquashEntry]] = [:]
+    private var placeCount = 0
     private var entryCount = 0
-    private static let limit = 16384
+    /// Each at most some 400 bytes, with a name of the longest.
+    private static let placeLimit = 8192
+    private static let entryLimit = 16384
 
     init() { pthread_mutex_init(mutex, nil) }
     deinit {
@@ -46,79 +168,52 @@ final class DirectoryCache: @unchecked Sendable {
             guard let newValue else { return }
             pthread_mutex_lock(mutex)
             defer { pthread_mutex_unlock(mutex) }
-            if entryCount + newValue.entries.count > DirectoryCache.limit {
+            if placeCount + newValue.pageCount > DirectoryCache.placeLimit {
                 known = [:]
+                placeCount = 0
+            }
+            if known.updateValue(newValue, forKey: reference) == nil { placeCount += newValue.pageCount }
+        }
+    }
+
+    subscript(page: Page) -> [SquashEntry]? {
+        get {
+            pthread_mutex_lock(mutex)
+            defer { pthread_mutex_unlock(mutex) }
+            return pages[page]
+        }
+        set {
+            guard let newValue else { return }
+            pthread_mutex_lock(mutex)
+            defer { pthread_mutex_unlock(mutex) }
+            if entryCount + newValue.count > DirectoryCache.entryLimit {
+                pages = [:]
                 entryCount = 0
             }
-            known[reference] = newValue
-            entryCount += newValue.entries.count + 1
+            if pages.updateValue(newValue, forKey: page) == nil { entryCount += newValue.count + 1 }
         }
     }
 }
 
 extension SquashReader {
-    /// The entries of `inode`, which must be a directory.
+    /// A walk through `inode`, which must be a directory.
+    package func entries(_ inode: SquashInode) throws(ArchiveFault) -> SquashEntries {
+        try SquashEntries(self, inode)
+    }
+
+    /// Directory `inode`, for looking up.
     package func directory(_ inode: SquashInode) throws(ArchiveFault) -> SquashDirectory {
         if let known = directories[inode.reference] { return known }
-        let directory = SquashDirectory(try readEntries(inode))
+        let directory = try SquashDirectory(self, inode)
         directories[inode.reference] = directory
         return directory
-    }
-
-    private func readEntries(_ inode: SquashInode) throws(ArchiveFault) -> [SquashDirectory.Entry] {
-        guard inode.kind == .directory else { throw ArchiveFault(.corrupt, "not a directory") }
-        // The size counts `.`, `..` and one more, which are not stored (squashfs_fs.h).
-        guard inode.size > 3 else { return [] }
-        var rest = Int(inode.size) - 3
-        let start = superblock.directoryTable + inode.listing
-        guard inode.offset < SquashFormat.metadataBytes else {
-            throw ArchiveFault(.corrupt, "a directory outside its table")
-        }
-        var cursor = MetadataCursor(self, block: start, offset: Int(inode.offset))
-        var entries: [SquashDirectory.Entry] = []
-        while rest > 0 {
-            guard rest >= 12 else { throw ArchiveFault(.corrupt, "a directory that ends in the middle") }
-            let head = try cursor.read(12)
-            rest -= 12
-            let count = head.u32(0)
-            guard count < SquashFormat.entriesPerHeader else {
-                throw ArchiveFault(.corrupt, "a directory header for \(count) entries")
-            }
-            let block = UInt64(head.u32(4))
-            for _ in 0...count {
-                guard rest > 8 else { throw ArchiveFault(.corrupt, "a directory that ends in the middle") }
-                let fixed = try cursor.read(8)
-                let length = Int(fixed.u16(6)) + 1
-                rest -= 8 + length
-                guard length <= SquashFormat.nameBytes, rest >= 0 else {
-                    throw ArchiveFault(.corrupt, "a directory entry of \(length) bytes")
-                }
-                let name = try cursor.read(length)
-                guard let kind = SquashInode.Kind(rawValue: fixed.u16(4)), isName(name) else {
-                    throw ArchiveFault(.hostile, entry: name, "not a name of a file")
-                }
-                if let last = entries.last, !last.name.lexicographicallyPrecedes(name) {
-                    throw ArchiveFault(.corrupt, entry: name, "a directory whose names are not in order")
-                }
-                let number = Int64(head.u32(8)) + Int64(Int16(bitPattern: fixed.u16(2)))
-                entries.append(
-                    SquashDirectory.Entry(
-                        name: name, reference: block << 16 | UInt64(fixed.u16(0)),
-                        number: UInt32(truncatingIfNeeded: number), kind: kind))
-            }
-        }
-        return entries
-    }
-
-    private func isName(_ name: [UInt8]) -> Bool {
-        !name.isEmpty && name != [46] && name != [46, 46] && !name.contains(0) && !name.contains(UInt8(ascii: "/"))
     }
 
     /// The file at `path` (no link is followed); nil when there is none.
     package func find(_ path: String) throws(ArchiveFault) -> SquashInode? {
         var inode = try root()
         for component in path.utf8.split(separator: UInt8(ascii: "/")) {
-            guard inode.kind == .directory, let entry = try directory(inode).find(component) else { return nil }
+            guard inode.kind == .directory, let entry = try directory(inode).find(component, self) else { return nil }
             inode = try self.inode(entry.reference)
         }
         return inode

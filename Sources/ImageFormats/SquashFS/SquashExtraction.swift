@@ -4,6 +4,10 @@ import LinuxSystem
 
 /// Writes an image's files into a directory.
 ///
+/// What a file's owner decides goes only with that owner, who is never restored here: set-id bits, file
+/// capabilities and other privileged attributes are dropped, and so are the rights of group and others to write,
+/// but for running in a private place. The mode as the image has it is in `user.trireme.mode` where it differs.
+///
 /// Nothing outside the directory is touched: it must be empty and the caller's own, every name is one
 /// component, and no symbolic link is followed on the way.
 package struct SquashExtraction {
@@ -18,7 +22,8 @@ package struct SquashExtraction {
     private let buffer: UnsafeMutableRawBufferPointer
 
     package struct Options: Sendable {
-        /// The owner may read every file and enter and change every directory, and set-id bits are dropped.
+        /// The owner may read every file and enter and change every directory, as in the store; for a directory
+        /// that only its owner can reach.
         package var isForRunning = false
         /// Paths (without a leading slash) left out, with what is below them.
         package var skipping: Set<[UInt8]> = []
@@ -45,7 +50,8 @@ package struct SquashExtraction {
         guard open.count < SquashFormat.depth, open.insert(inode.reference).inserted else {
             throw ArchiveFault(.hostile, entry: path, "a directory that holds itself, or too many inside each other")
         }
-        for entry in try reader.directory(inode).entries {
+        var entries = try reader.entries(inode)
+        while let entry = try entries.next() {
             let full = path.isEmpty ? entry.name : path + [UInt8(ascii: "/")] + entry.name
             if options.skipping.contains(full) { continue }
             summary.entries += 1
@@ -56,7 +62,7 @@ package struct SquashExtraction {
         }
         open.remove(inode.reference)
         setAttributes(directory, try reader.attributes(of: inode))
-        try call("fchmod", path) { fchmod(directory, mode(inode)) }
+        try setMode(directory, inode, path)
         var times = self.times(inode)
         try call("futimens", path) { futimens(directory, &times) }
     }
@@ -125,7 +131,7 @@ package struct SquashExtraction {
         }
         try call("ftruncate", path) { ftruncate(raw, Int(inode.size)) }
         setAttributes(raw, try reader.attributes(of: inode))
-        try call("fchmod", path) { fchmod(raw, mode(inode)) }
+        try setMode(raw, inode, path)
         var times = self.times(inode)
         try call("futimens", path) { futimens(raw, &times) }
     }
@@ -148,8 +154,18 @@ package struct SquashExtraction {
     }
 
     private func mode(_ inode: SquashInode) -> UInt32 {
-        guard options.isForRunning else { return inode.mode }
+        guard options.isForRunning else { return inode.mode & (inode.kind == .directory ? 0o1755 : 0o755) }
         return inode.kind == .directory ? inode.mode & 0o1777 | 0o700 : inode.mode & 0o777 | 0o400
+    }
+
+    private mutating func setMode(_ file: Int32, _ inode: SquashInode, _ path: [UInt8]) throws(ArchiveFault) {
+        let mode = mode(inode)
+        if mode != inode.mode {
+            if inode.mode & 0o6000 != 0 { summary.droppedSetID += 1 }
+            let text = String(inode.mode, radix: 8)
+            _ = linux_fsetxattr(file, LayerExtractor.Attribute.mode, text, text.utf8.count, 0)
+        }
+        try call("fchmod", path) { fchmod(file, mode) }
     }
 
     private func times(_ inode: SquashInode) -> [timespec] {
@@ -162,11 +178,12 @@ package struct SquashExtraction {
         _ = DirectoryTree.withName(name) { utimensat(parent, $0, &times, AT_SYMLINK_NOFOLLOW) }
     }
 
-    /// What this user cannot set (file capabilities, trusted names) is left out and counted.
+    /// Privileged names (capabilities, labels, lists of access) are left out and counted, also where root could set
+    /// them: `security.capability` would make a privileged program of the caller's.
     private mutating func setAttributes(_ file: Int32, _ attributes: [SquashAttribute]) {
         for attribute in attributes {
             let name = String(decoding: attribute.name, as: UTF8.self)
-            if name.hasPrefix("user.overlay.")
+            if !LayerExtractor.isKept(attribute.name)
                 || linux_fsetxattr(file, name, attribute.value, attribute.value.count, 0) != 0
             {
                 summary.droppedAttributes += 1

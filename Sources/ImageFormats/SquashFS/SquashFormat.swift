@@ -19,6 +19,10 @@ package enum SquashFormat {
     static let linkBytes = 65535
     /// Entries behind one directory header.
     static let entriesPerHeader = 256
+    /// Entries of one directory; an image of the store holds at most five million files altogether.
+    static let entriesPerDirectory = 1 << 21
+    /// Blocks of one file: four tebibytes of the usual size.
+    static let blocksPerFile: UInt64 = 1 << 25
     /// Bytes of one extended attribute (linux/limits.h, XATTR_SIZE_MAX).
     static let attributeBytes = 65536
     /// Directories inside each other; a path is at most 4096 bytes.

@@ -16,10 +16,10 @@ package final class SquashReader: @unchecked Sendable {
     let metadata: BlockCache
     let blocks: BlockCache
     private var identities: [UInt32] = []
-    private var fragmentIndex: [UInt64] = []
+    private var fragments = TableIndex.empty
     private(set) var attributeIndex: AttributeIndex?
-    let layouts: FileLayoutCache
-    let directories: DirectoryCache
+    let layouts = FileLayoutCache()
+    let directories = DirectoryCache()
 
     /// Threads that may read at once.
     package static let threads = 16
@@ -46,11 +46,9 @@ package final class SquashReader: @unchecked Sendable {
         let blockBytes = Int(superblock.blockBytes)
         blocks = BlockCache(
             slotBytes: blockBytes, slotCount: max(SquashReader.threads + 2, min(48, (6 << 20) / blockBytes)))
-        layouts = FileLayoutCache()
-        directories = DirectoryCache()
         try checkTables()
         try readIdentities()
-        fragmentIndex = try tableIndex(superblock.fragmentTable, entries: Int(superblock.fragmentCount), bytes: 16)
+        fragments = try TableIndex(self, superblock.fragmentTable, entries: Int(superblock.fragmentCount), bytes: 16)
         attributeIndex = try AttributeIndex(self)
     }
 
@@ -101,7 +99,9 @@ package final class SquashReader: @unchecked Sendable {
         at offset: UInt64, stored: Int, isCompressed: Bool, into output: UnsafeMutableRawBufferPointer
     ) throws(ArchiveFault) -> Int {
         let at = try checkRange(offset, stored)
-        guard stored <= output.count else { throw ArchiveFault(.corrupt, "a block is larger than the block size") }
+        guard stored > 0, stored <= output.count else {
+            throw ArchiveFault(.corrupt, "a block of \(stored) bytes, where a block holds 1 to \(output.count)")
+        }
         if !isCompressed {
             try SquashReader.read(
                 descriptor, at: base + at, into: UnsafeMutableRawBufferPointer(rebasing: output[..<stored]))
@@ -114,23 +114,13 @@ package final class SquashReader: @unchecked Sendable {
 
     // MARK: Tables
 
-    /// The locations of a table's metadata blocks.
-    func tableIndex(_ start: UInt64, entries: Int, bytes: Int) throws(ArchiveFault) -> [UInt64] {
-        guard entries > 0, start != SquashFormat.noTable else { return [] }
-        let perBlock = SquashFormat.metadataBytes / bytes
-        let blockCount = (entries + perBlock - 1) / perBlock
-        let at = try checkRange(start, blockCount * 8)
-        let raw = try SquashReader.bytes(descriptor, at: base + at, count: blockCount * 8)
-        return (0..<blockCount).map { raw.u64($0 * 8) }
-    }
-
     private func readIdentities() throws(ArchiveFault) {
         let count = Int(superblock.idCount)
-        let index = try tableIndex(superblock.idTable, entries: count, bytes: 4)
         guard count > 0 else { throw ArchiveFault(.corrupt, "it has no table of owners") }
-        for (number, location) in index.enumerated() {
-            var cursor = MetadataCursor(self, block: location, offset: 0)
-            let wanted = min(2048, count - number * 2048)
+        let index = try TableIndex(self, superblock.idTable, entries: count, bytes: 4)
+        while identities.count < count {
+            var cursor = try index.cursor(self, identities.count)
+            let wanted = min(index.entriesPerBlock, count - identities.count)
             let bytes = try cursor.read(wanted * 4)
             for entry in 0..<wanted { identities.append(bytes.u32(entry * 4)) }
         }
@@ -148,10 +138,8 @@ package final class SquashReader: @unchecked Sendable {
     }
 
     func fragment(_ number: UInt32) throws(ArchiveFault) -> Fragment {
-        guard number < superblock.fragmentCount, Int(number / 512) < fragmentIndex.count else {
-            throw ArchiveFault(.corrupt, "a fragment that is not in its table")
-        }
-        var cursor = MetadataCursor(self, block: fragmentIndex[Int(number / 512)], offset: Int(number % 512) * 16)
+        guard Int(number) < fragments.count else { throw ArchiveFault(.corrupt, "a fragment that is not in its table") }
+        var cursor = try fragments.cursor(self, Int(number))
         let entry = try cursor.read(16)
         let size = entry.u32(8)
         return Fragment(
@@ -168,6 +156,38 @@ package final class SquashReader: @unchecked Sendable {
     package var modified: UInt32 { superblock.modified }
     package var hasAttributes: Bool { attributeIndex != nil }
     package var rootReference: UInt64 { superblock.root }
+}
+
+/// A table whose entries lie in metadata blocks that a list of places names. The list stays in the file: an
+/// image says how long it is, and a file with holes makes that cost nothing but memory here.
+struct TableIndex {
+    static let empty = TableIndex()
+
+    let count: Int
+    let entriesPerBlock: Int
+    private let entryBytes: Int
+    private let start: Int64
+
+    private init() { (count, entriesPerBlock, entryBytes, start) = (0, 1, 1, 0) }
+
+    /// - Parameter start: of the list, in the image.
+    init(_ reader: SquashReader, _ start: UInt64, entries: Int, bytes: Int) throws(ArchiveFault) {
+        guard entries > 0, start != SquashFormat.noTable else {
+            self = .empty
+            return
+        }
+        count = entries
+        entryBytes = bytes
+        entriesPerBlock = SquashFormat.metadataBytes / bytes
+        self.start = try reader.checkRange(start, ((entries - 1) / entriesPerBlock + 1) * 8)
+    }
+
+    /// At entry `number`, which must be less than `count`.
+    func cursor(_ reader: SquashReader, _ number: Int) throws(ArchiveFault) -> MetadataCursor {
+        let place = reader.base + start + Int64(number / entriesPerBlock) * 8
+        let block = try SquashReader.bytes(reader.descriptor, at: place, count: 8).u64(0)
+        return MetadataCursor(reader, block: block, offset: number % entriesPerBlock * entryBytes)
+    }
 }
 
 /// A place in a table of metadata blocks, read onwards from there.

@@ -48,7 +48,8 @@ package struct RootArchive {
         guard open.count < SquashFormat.depth, open.insert(inode.reference).inserted else {
             throw ArchiveFault(.hostile, entry: path, "a directory that holds itself, or too many inside each other")
         }
-        for entry in try reader.directory(inode).entries {
+        var entries = try reader.entries(inode)
+        while let entry = try entries.next() {
             let full = path.isEmpty ? entry.name : path + [UInt8(ascii: "/")] + entry.name
             if skipping.contains(full) { continue }
             summary.entries += 1
