@@ -8,8 +8,6 @@ import Glibc
 enum EnvironmentScripts {
     /// Names the variables that win over the scripts, between blanks; the script removes it.
     static let variable: StaticString = "TRIREME_SCRIPTS"
-    /// As a command: the image's runscript, which is also what an image brought to the store has as ENTRYPOINT.
-    static let run: StaticString = "/.singularity.d/actions/run"
     /// As a command: an interactive shell.
     static let shell: StaticString = "/.singularity.d/actions/shell"
 
@@ -59,6 +57,7 @@ enum EnvironmentScripts {
         export PWD
         unset PS1
         SINGULARITY_APPNAME=${SINGULARITY_APPNAME:-${APPTAINER_APPNAME:-}}
+        [ -z "$SINGULARITY_APPNAME" ] || export SINGULARITY_APPNAME
         _tfix() {
             for _tl in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin; do
                 case ":$PATH:" in *":$_tl:"*) ;; *) PATH=${PATH:+$PATH:}$_tl ;; esac

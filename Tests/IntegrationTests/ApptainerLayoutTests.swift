@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// Images in apptainer's layout behave as under apptainer, whatever form they have here.
-@Suite(.serialized, .enabled(if: ApptainerLayoutTests.hasShell)) struct ApptainerLayoutTests {
+@Suite(.serialized) struct ApptainerLayoutTests {
     let store: HandmadeStore
 
     /// A static shell for an image made here; the launcher's own needs none.
@@ -15,10 +15,11 @@ import Testing
 
     init() throws {
         store = try HandmadeStore()
+        guard Self.hasShell else { return }
         let root = "root/"
         let parts = "\(root).singularity.d/"
         try store.write(root + "bin/busybox", Data(contentsOf: URL(fileURLWithPath: "/bin/busybox")), mode: 0o755)
-        for name in ["sh", "env", "printenv", "echo", "cat"] {
+        for name in ["sh", "env", "echo", "cat"] {
             try FileManager.default.createSymbolicLink(
                 atPath: store.path + "/root/bin/" + name, withDestinationPath: "busybox")
         }
@@ -33,7 +34,6 @@ import Testing
             "set -- lost\nf() { MY=\"it's $1\"; }\nf 42\nexport MY PATH=/opt/first:$PATH EMPTY=\n")
         try store.write(parts + "env/99-base.sh", "LD_LIBRARY_PATH=/.singularity.d/libs\nexport LD_LIBRARY_PATH\n")
         try store.write(parts + "runscript", "#!/bin/sh\nexec myapp \"$@\"\n", mode: 0o755)
-        try store.write(parts + "labels.json", #"{"org.example.made": "by hand"}"#)
         try store.write(
             "root/scif/apps/two/scif/runscript", "#!/bin/sh\necho \"app $SINGULARITY_APPNAME $*\"\n", mode: 0o755)
     }
@@ -54,8 +54,8 @@ import Testing
     }
 
     @Test(
-        "The environment scripts and the runscript with its arguments count in a directory, a file, the store, a layout"
-    )
+        "The environment scripts and the runscript with its arguments count in a directory, a file, the store, a layout",
+        .enabled(if: hasShell))
     func everyForm() throws {
         for image in try forms() {
             let run = try store.trireme("run", image, "a  b", "c", environment: ["DOCKER": "host", "MY": "host"])
@@ -72,10 +72,12 @@ import Testing
         }
     }
 
-    @Test("What the caller sets for the container wins, what the scripts leave unset is the caller's")
+    @Test(
+        "What the caller sets for the container wins, what the scripts leave unset is the caller's",
+        .enabled(if: hasShell))
     func precedence() throws {
         let image = store.path + "/root"
-        let environment = [
+        let environment: [String: String?] = [
             "ONLY_HOST": "a 'b' \"c\" $d", "DOCKER": "host", "APPTAINERENV_DOCKER": "forced", "EMPTY": "host",
             "APPTAINERENV_PREPEND_PATH": "/front", "SINGULARITYENV_S": "s", "TRIREMEENV_MY": "mine",
         ]
@@ -92,13 +94,15 @@ import Testing
         #expect(try store.trireme("run", "-e", "MY=typed", image).outputText.hasPrefix("my=typed "))
     }
 
-    @Test("An app's runscript runs by its name, an entrypoint of one's own instead of the image's, labels are kept")
-    func appsAndLabels() throws {
+    @Test(
+        "An app's runscript runs by its name, an entrypoint of one's own instead of the image's", .enabled(if: hasShell)
+    )
+    func apps() throws {
         let image = store.path + "/root"
         let app = try store.trireme("run", image, "x", environment: ["APPTAINER_APPNAME": "two"])
         #expect(app.outputText == "app two x\n", "\(app.errorText)")
         #expect(try store.trireme("run", image, environment: ["APPTAINER_APPNAME": "none"]).status == 1)
-        #expect(try store.trireme("run", "--entrypoint", "printenv", image, "MY").outputText == "it's 42\n")
+        #expect(try store.trireme("run", "--entrypoint", "sh", image, "-c", "echo $MY").outputText == "it's 42\n")
         let path = store.directory.path
         try FileManager.default.removeItem(atPath: store.path + "/root/bin/sh")
         try cli("image", "convert", store.path + "/root", path + "/bare.sqfs")

@@ -27,17 +27,19 @@ import Testing
         #expect(load.status == 125 && load.errorText.contains("trireme load -i x.tar"), "\(load.errorText)")
     }
 
-    @Test("image inspect has docker's --format, and takes an image's file")
+    @Test("image inspect has docker's --format")
     func inspectFormat() throws {
         let store = try HandmadeStore()
         try store.write("rootfs/etc/marker", "first")
         let file = store.directory.path + "/x.sqfs"
         #expect(try cli("image", "convert", store.path + "/rootfs", file, store: store.path).status == 0)
-        let all = try cli("image", "inspect", file, store: store.path)
-        #expect(all.outputText.contains("\"architecture\""), "\(all.errorText)")
-        let shape = try cli("image", "inspect", "-f", "{{.Architecture}} {{json .Config}}", file, store: store.path)
-        #expect(shape.status == 0 && shape.outputText.hasSuffix("}\n") && shape.outputText.contains("64 {"), "\(shape)")
-        let wrong = try cli("image", "inspect", "-f", "{{.Nope}}", file, store: store.path)
+        #expect(
+            try cli("image", "import", "-c", "CMD [\"a\", \"b\"]", file, "lab/x", store: store.path).status == 0)
+        let shape = try cli(
+            "image", "inspect", "-f", "{{.Name}} {{.Config.Cmd}} {{json .Config}}", "lab/x", store: store.path)
+        #expect(
+            shape.outputText == "lab/x:latest [a b] {\"Cmd\":[\"a\",\"b\"]}\n", "\(shape.outputText)\(shape.errorText)")
+        let wrong = try cli("image", "inspect", "-f", "{{.Nope}}", "lab/x", store: store.path)
         #expect(wrong.status == 125 && wrong.errorText.contains("[usage]"))
     }
 }

@@ -98,7 +98,7 @@ final class RootSource {
     }
 
     /// The image's own where it carries one, else what its plan says.
-    static func configuration(_ image: StoredImage) -> ImageConfiguration {
+    private static func configuration(_ image: StoredImage) -> ImageConfiguration {
         let bytes = (try? image.tree())?.contents(of: SingleFileImage.configurationPath)
         if let bytes, let own = try? JSONDecoder().decode(ImageConfiguration.self, from: Data(bytes)) { return own }
         func texts(_ words: [[UInt8]]) -> [String]? {

@@ -8,13 +8,13 @@ import OCIModel
 /// `trireme image inspect`
 package struct ImageInspect: ParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "inspect", abstract: "Print everything known of an image or its file.")
+        commandName: "inspect", abstract: "Print everything known of an image.")
 
     @Option(
         name: .shortAndLong,
         help: "json, jsonl or a template such as '{{.Config.Env}}' or '{{json .Config}}', as docker's.")
     var format = InspectFormat.json
-    @Argument(help: "Names of images, or their files.") var names: [String]
+    @Argument(help: "Names of images.") var names: [String]
 
     package init() {}
 
@@ -51,9 +51,7 @@ package struct ImageInspect: ParsableCommand {
         var facts: [Facts] = []
         for name in names {
             let image = try resolver.resolve(name)
-            let configuration =
-                image.planPath.isEmpty ? RootSource.configuration(image) : try store.configuration(of: image)
-            facts.append(try ImageInspect.facts(image, configuration))
+            facts.append(try ImageInspect.facts(image, try store.configuration(of: image)))
         }
         switch format {
         case .json: Output.standard.line(try json(facts, pretty: true))

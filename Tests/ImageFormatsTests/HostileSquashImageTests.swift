@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// Images of `Tests/HostileImages/images.py`: refused, or read as they are.
-@Suite("squashfs: hostile images", .serialized) struct HostileSquashTests {
+@Suite("squashfs: hostile images", .serialized) struct HostileSquashImageTests {
     let scratch: TemporaryDirectory
 
     init() throws {
@@ -28,7 +28,7 @@ import Testing
         let file = try OwnedDescriptor.open("\(scratch.path)/\(name).sqfs", O_RDONLY)
         let size = lseek(file.raw, 0, SEEK_END)
         var reading = Reading()
-        do {
+        do throws(ArchiveFault) {
             let reader = try SquashReader(file.raw, length: Int64(size))
             var pending = [try reader.root()]
             let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 64)
@@ -48,7 +48,7 @@ import Testing
                     pending.append(try reader.inode(entry.reference))
                 }
             }
-        } catch let fault as ArchiveFault { reading.fault = fault }
+        } catch { reading.fault = error }
         return reading
     }
 
