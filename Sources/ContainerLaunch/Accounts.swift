@@ -36,6 +36,11 @@ struct Accounts {
             groups.append(decimal: UInt64(gid))
             groups.append(":\n")
         }
+        // What the caller's other groups are shown as (user_namespaces(7)): groups(1) complains without a line.
+        if Self.line(ofNumber: 65534, in: groups) == nil {
+            Self.endLine(&groups)
+            groups.append("nogroup:x:65534:\n")
+        }
         group = groups
     }
 

@@ -90,6 +90,38 @@ struct ContainerEnvironment {
         set(names.cString)
     }
 
+    /// Leaves out what names a directory of the host that the container does not show. Call it inside.
+    mutating func forgetMissingDirectories() {
+        for name: StaticString in [
+            "TMPDIR", "TMP", "TEMP", "TEMPDIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
+            "XDG_STATE_HOME",
+        ] {
+            guard let value = value(name), value[0] == slash, access(value, F_OK) != 0 else { continue }
+            // What the caller has made never was: programs make such a directory below the home.
+            if hasPrefix(c(name), "XDG_"), !isEqual(c(name), "XDG_RUNTIME_DIR"), isInHome(value) { continue }
+            remove(c(name), name.utf8CodeUnitCount)
+        }
+    }
+
+    private func isInHome(_ path: CString) -> Bool {
+        guard let home = value("HOME"), home[0] == slash else { return false }
+        return isInside(path, home)
+    }
+
+    private mutating func remove(_ name: CString, _ length: Int) {
+        var kept = 0
+        var index = 0
+        while index < count {
+            if !isVariable(entries[index]!, name, length) {
+                entries[kept] = entries[index]
+                kept += 1
+            }
+            index += 1
+        }
+        count = kept
+        entries[count] = nil
+    }
+
     /// A finished environment, NULL-terminated.
     init(composed: CStringVector) {
         entries = composed

@@ -58,9 +58,10 @@ package func composedEnvironment(
     return empty.withUnsafeBytes { none in
         let plan = (try? LaunchPlanReader(validating: bytes)) ?? (try? LaunchPlanReader(validating: none))
         guard let plan else { return host + overrides }
-        let composed = ContainerEnvironment(
+        var composed = ContainerEnvironment(
             image: plan, host: cStringVector(host), overrides: cStringVector(overrides),
             options: PlanFacts(plan).options)
+        composed.forgetMissingDirectories()
         return (0..<composed.count).map { index in
             let entry = composed.entries[index]!
             return Array(UnsafeRawBufferPointer(start: entry, count: strlen(entry)))

@@ -74,7 +74,10 @@ struct LaunchCommandLine {
                 guard let value else { return false }
                 switch UInt8(bitPattern: letters[index]) {
                 case 0x65: try addEnvironment(value)
-                case 0x77: request.workingDirectory = value
+                case 0x77:
+                    // trireme-cli says what a path that is not absolute may have meant.
+                    guard value[0] == slash else { return false }
+                    request.workingDirectory = value
                 default: addBind(value)
                 }
                 return true
@@ -106,6 +109,7 @@ struct LaunchCommandLine {
         } else if let value = value(of: "env", word) {
             try addEnvironment(value)
         } else if let value = value(of: "workdir", word) {
+            guard value[0] == slash else { return false }
             request.workingDirectory = value
         } else if let value = value(of: "entrypoint", word, mayBeEmpty: true) {
             request.entrypoint = value

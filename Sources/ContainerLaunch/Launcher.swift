@@ -69,6 +69,7 @@ package enum Launcher {
             try entry.enter()
             LonelyLauncher.settle(&command.environment)
         }
+        command.environment.forgetMissingDirectories()
         return becomes(command, line)
     }
 

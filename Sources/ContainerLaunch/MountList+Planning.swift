@@ -15,7 +15,7 @@ extension MountList {
             index += 1
         }
         if let site { bindCount += BindText.bound(site) }
-        self.init(capacity: 37 + entry.facts.mountCount + bindCount)
+        self.init(capacity: 44 + entry.facts.mountCount + bindCount)
         var planned = MountList(capacity: entry.facts.mountCount + bindCount + 1)
         if let site, site[0] != 0 { try planned.append(BindText(site, in: directory, from: .environment)) }
         try planned.appendPlanned(entry.plan, directory)
@@ -29,8 +29,10 @@ extension MountList {
         appendSystem(entry.options, entry.namespaces)
         appendHostFiles(entry, identity, besides: planned)
         if !entry.options.contains(.noHome) {
-            appendHome(entry.host)
+            appendHome(entry.host, directory)
             appendDirectory(directory)
+            appendTypedDirectory(entry.host, directory)
+            if !entry.options.contains(.privateTemporary) { appendTemporarySpaces(entry.host) }
         }
         if !entry.options.contains(.isolated) { appendLauncherDirectory(entry.host) }
         for index in 0..<planned.count { append(planned.requests[index]) }
@@ -88,7 +90,9 @@ extension MountList {
         return request
     }
 
-    private mutating func appendHome(_ host: UnsafePointer<UnsafeMutablePointer<CChar>?>) {
+    private mutating func appendHome(
+        _ host: UnsafePointer<UnsafeMutablePointer<CChar>?>, _ directory: CString?
+    ) {
         guard let entry = ContainerEnvironment.find(c("HOME"), 4, in: host), entry[5] == slash else { return }
         let home = cleaned(entry + 5, in: nil)
         // A daemon's account may live in /usr or /var/www: what is the image's stays the image's.
@@ -96,6 +100,65 @@ extension MountList {
         var status = stat()
         guard stat(home, &status) == 0, status.st_mode & S_IFMT == S_IFDIR, access(home, X_OK) == 0 else { return }
         append(MountRequest(source: home, destination: home, isOptional: true))
+        // Sites have links in the paths of homes. Who stands below HOME as it is typed knows that there are none.
+        if let directory, isInside(directory, home) { return }
+        guard let real = realPath(home), !isEqual(real, home), !isSystemPath(real), !isInside(real, c("/tmp")) else {
+            return
+        }
+        append(MountRequest(source: real, destination: real, isOptional: true))
+    }
+
+    /// The current directory by the name that the shell knows it by, PWD, where that has links in it.
+    private mutating func appendTypedDirectory(
+        _ host: UnsafePointer<UnsafeMutablePointer<CChar>?>, _ directory: CString?
+    ) {
+        guard let directory, let entry = ContainerEnvironment.find(c("PWD"), 3, in: host), entry[4] == slash else {
+            return
+        }
+        let typed = entry + 4
+        if isEqual(typed, directory) { return }
+        let path = cleaned(typed, in: nil)
+        var here = stat()
+        var there = stat()
+        guard !isSystemPath(path), stat(directory, &here) == 0, stat(path, &there) == 0,
+            here.st_dev == there.st_dev, here.st_ino == there.st_ino
+        else { return }
+        appendOwn(path)
+    }
+
+    /// Where programs put their temporary files: a batch system's own directory of the job.
+    private mutating func appendTemporarySpaces(_ host: UnsafePointer<UnsafeMutablePointer<CChar>?>) {
+        for name: StaticString in ["TMPDIR", "TMP", "TEMP", "TEMPDIR"] {
+            let length = name.utf8CodeUnitCount
+            guard let entry = ContainerEnvironment.find(c(name), length, in: host), entry[length + 1] == slash else {
+                continue
+            }
+            let path = cleaned(entry + length + 1, in: nil)
+            var status = stat()
+            guard !isSystemPath(path), stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else { continue }
+            appendOwn(path)
+        }
+    }
+
+    /// A directory of the caller's at its own path, unless it is shown already.
+    private mutating func appendOwn(_ path: CString) {
+        if enclosing(path, before: count) != nil || covers(path) { return }
+        append(MountRequest(source: path, destination: path, isOptional: true))
+    }
+
+    /// `path` without links, nil when it cannot be entered.
+    private func realPath(_ path: CString) -> CString? {
+        let directory = open(path, PathFlags.path | O_DIRECTORY | O_CLOEXEC)
+        guard directory >= 0 else { return nil }
+        defer { close(directory) }
+        var link = ByteBuffer(capacity: 40)
+        link.append("/proc/self/fd/")
+        link.append(decimal: UInt64(directory))
+        let target = UnsafeMutablePointer<CChar>.allocate(capacity: 4096)
+        let length = readlink(link.cString, target, 4095)
+        guard length > 0 else { return nil }
+        target[length] = 0
+        return CString(target)
     }
 
     /// Slurm's PMIx plugin keeps what the ranks read in a directory of the step's; without it they say so in

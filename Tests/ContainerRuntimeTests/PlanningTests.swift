@@ -71,7 +71,7 @@ struct Tree {
             try? String(contentsOfFile: prepared.root + "/" + path, encoding: .utf8)
         }
         #expect(text("etc/passwd") == "root:x:0:0::/root:/bin/sh\nu:x:4242:4243::/people/u:/bin/sh\n")
-        #expect(text("etc/group") == "root:x:0:\ng:x:4243:\n")
+        #expect(text("etc/group") == "root:x:0:\ng:x:4243:\nnogroup:x:65534:\n")
         #expect(text("etc/localtime") == "zone", "a link would let a bind mount cover the zone's file")
         #expect(text("etc/resolv.conf") == "")
         #expect(root.hasAccount)

@@ -44,7 +44,7 @@ import Testing
         #expect(
             try asDirectoryUser(both).lines == [
                 "image:x:1:1::/:/bin/sh", "ldapuser:x:4711:4712::\(store.home):/bin/sh", "image:x:1:",
-                "ldapgroup:x:4712:",
+                "ldapgroup:x:4712:", "nogroup:x:65534:",
             ])
         // Nobody knows the number: it has a name all the same, or programs that ask for it would fail.
         let nameless = try asDirectoryUser(both, knows: false)

@@ -71,9 +71,10 @@ package struct PreparedRoot {
         for path in PreparedRoot.directories + homeAndParents { try prepareDirectory(path) }
         for path in PreparedRoot.files { try prepareFile(path) }
         let line = "\(account.name):x:\(account.userID):\(account.groupID)::\(account.home):\(account.shell)"
-        let users = try addLine(line, key: String(account.userID), to: "/etc/passwd")
-        let groups = try addLine(
-            "\(account.groupName):x:\(account.groupID):", key: String(account.groupID), to: "/etc/group")
+        let users = try addLines([(String(account.userID), line)], to: "/etc/passwd")
+        let groups = try addLines(
+            [(String(account.groupID), "\(account.groupName):x:\(account.groupID):"), PreparedRoot.unmappedGroup],
+            to: "/etc/group")
         hasAccount = users && groups
         var seen: Set<String> = []
         mountPoints = mountPoints.filter { seen.insert($0).inserted }
@@ -141,18 +142,28 @@ package struct PreparedRoot {
     }
 
     /// Writes `path` anew with `line` added unless an entry with number `key` is there; false when it cannot be.
-    private func addLine(_ line: String, key: String, to path: String) throws(SyscallError) -> Bool {
+    /// What the caller's other groups are shown as: they hold, but have no number in the container's user
+    /// namespace (user_namespaces(7), "Unmapped user and group IDs"). Without a line groups(1) complains.
+    package static let unmappedGroup = (key: "65534", line: "nogroup:x:65534:")
+
+    /// Adds those lines whose third field no line has yet.
+    private func addLines(_ lines: [(key: String, line: String)], to path: String) throws(SyscallError) -> Bool {
         if let found = tree.find(path, followingLast: false), !found.isFile { return false }
         var bytes = tree.contents(of: path, limit: 4 << 20) ?? []
-        let isListed = bytes.split(separator: 10).contains { entry in
+        let missing = lines.filter { !PreparedRoot.lists($0.key, bytes) }
+        if missing.isEmpty { return true }
+        guard let real = try realPath(path) else { return false }
+        if let last = bytes.last, last != 10 { bytes.append(10) }
+        for line in missing { bytes += Array(line.line.utf8) + [10] }
+        try Files.write(bytes, to: "\(directory)/\(real)")
+        return true
+    }
+
+    /// Whether a line of passwd(5) or group(5) has the number `key`.
+    package static func lists(_ key: String, _ bytes: [UInt8]) -> Bool {
+        bytes.split(separator: 10).contains { entry in
             let fields = entry.split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false)
             return fields.count >= 3 && fields[2].elementsEqual(key.utf8)
         }
-        if isListed { return true }
-        guard let real = try realPath(path) else { return false }
-        if let last = bytes.last, last != 10 { bytes.append(10) }
-        bytes += Array(line.utf8) + [10]
-        try Files.write(bytes, to: "\(directory)/\(real)")
-        return true
     }
 }

@@ -147,16 +147,15 @@ package enum SingleFileImage {
         ]
         var files: [LaunchPlan.File] = []
         for (path, key, line) in lines {
+            let others = path == "/etc/group" ? [PreparedRoot.unmappedGroup] : []
             guard tree.find(path, followingLast: false)?.isFile == true,
                 var bytes = tree.contents(of: path, limit: 4 << 20)
             else { return }
-            let isListed = bytes.split(separator: 10).contains { entry in
-                let fields = entry.split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false)
-                return fields.count >= 3 && fields[2].elementsEqual(key.utf8)
-            }
-            if isListed { continue }
+            let missing = ([(key: key, line: line)] + others).filter { !PreparedRoot.lists($0.key, bytes) }
+            if missing.isEmpty { continue }
             if let last = bytes.last, last != 10 { bytes.append(10) }
-            files.append(LaunchPlan.File(destination: path, content: bytes + Array(line.utf8) + [10]))
+            for line in missing { bytes += Array(line.line.utf8) + [10] }
+            files.append(LaunchPlan.File(destination: path, content: bytes))
         }
         plan.files = files
         plan.preparedForUID = account.userID
