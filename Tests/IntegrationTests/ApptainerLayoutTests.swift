@@ -16,12 +16,12 @@ import Testing
     init() throws {
         store = try HandmadeStore()
         guard Self.hasShell else { return }
-        let root = "root/"
+        let root = "rootfs/"
         let parts = "\(root).singularity.d/"
         try store.write(root + "bin/busybox", Data(contentsOf: URL(fileURLWithPath: "/bin/busybox")), mode: 0o755)
         for name in ["sh", "env", "echo", "cat"] {
             try FileManager.default.createSymbolicLink(
-                atPath: store.path + "/root/bin/" + name, withDestinationPath: "busybox")
+                atPath: store.path + "/rootfs/bin/" + name, withDestinationPath: "busybox")
         }
         try store.write(root + "etc/passwd", "root:x:0:0::/:/bin/sh\n")
         try store.write(
@@ -35,7 +35,7 @@ import Testing
         try store.write(parts + "env/99-base.sh", "LD_LIBRARY_PATH=/.singularity.d/libs\nexport LD_LIBRARY_PATH\n")
         try store.write(parts + "runscript", "#!/bin/sh\nexec myapp \"$@\"\n", mode: 0o755)
         try store.write(
-            "root/scif/apps/two/scif/runscript", "#!/bin/sh\necho \"app $SINGULARITY_APPNAME $*\"\n", mode: 0o755)
+            "rootfs/scif/apps/two/scif/runscript", "#!/bin/sh\necho \"app $SINGULARITY_APPNAME $*\"\n", mode: 0o755)
     }
 
     private func cli(_ words: String...) throws {
@@ -47,10 +47,10 @@ import Testing
     /// The same image in each form.
     private func forms() throws -> [String] {
         let path = store.directory.path
-        try cli("image", "convert", store.path + "/root", path + "/x.sqfs")
+        try cli("image", "convert", store.path + "/rootfs", path + "/x.sqfs")
         try cli("image", "import", path + "/x.sqfs", "lab/x:1")
         try cli("image", "convert", path + "/x.sqfs", "oci:" + path + "/layout:lab/y:1")
-        return [store.path + "/root", path + "/x.sqfs", "lab/x:1", "oci:" + path + "/layout"]
+        return [store.path + "/rootfs", path + "/x.sqfs", "lab/x:1", "oci:" + path + "/layout"]
     }
 
     @Test(
@@ -76,7 +76,7 @@ import Testing
         "What the caller sets for the container wins, what the scripts leave unset is the caller's",
         .enabled(if: hasShell))
     func precedence() throws {
-        let image = store.path + "/root"
+        let image = store.path + "/rootfs"
         let environment: [String: String?] = [
             "ONLY_HOST": "a 'b' \"c\" $d", "DOCKER": "host", "APPTAINERENV_DOCKER": "forced", "EMPTY": "host",
             "APPTAINERENV_PREPEND_PATH": "/front", "SINGULARITYENV_S": "s", "TRIREMEENV_MY": "mine",
@@ -86,7 +86,7 @@ import Testing
         let seen = Set(run.lines)
         for entry in [
             "ONLY_HOST=a 'b' \"c\" $d", "DOCKER=forced", "S=s", "MY=mine", "LD_LIBRARY_PATH=/own:/.singularity.d/libs",
-            "APPTAINER_NAME=root", "APPTAINER_COMMAND=exec",
+            "APPTAINER_NAME=rootfs", "APPTAINER_COMMAND=exec",
         ] { #expect(seen.contains(entry), "\(entry): \(run.outputText)") }
         #expect(run.lines.contains { $0.hasPrefix("PATH=/front:/opt/first:") }, "\(run.outputText)")
         let left = run.lines.filter { $0.hasPrefix("_t") || $0.hasPrefix("TRIREME_SCRIPTS") || $0.hasPrefix("EMPTY") }
@@ -98,14 +98,14 @@ import Testing
         "An app's runscript runs by its name, an entrypoint of one's own instead of the image's", .enabled(if: hasShell)
     )
     func apps() throws {
-        let image = store.path + "/root"
+        let image = store.path + "/rootfs"
         let app = try store.trireme("run", image, "x", environment: ["APPTAINER_APPNAME": "two"])
         #expect(app.outputText == "app two x\n", "\(app.errorText)")
         #expect(try store.trireme("run", image, environment: ["APPTAINER_APPNAME": "none"]).status == 1)
         #expect(try store.trireme("run", "--entrypoint", "sh", image, "-c", "echo $MY").outputText == "it's 42\n")
         let path = store.directory.path
-        try FileManager.default.removeItem(atPath: store.path + "/root/bin/sh")
-        try cli("image", "convert", store.path + "/root", path + "/bare.sqfs")
+        try FileManager.default.removeItem(atPath: store.path + "/rootfs/bin/sh")
+        try cli("image", "convert", store.path + "/rootfs", path + "/bare.sqfs")
         let bare = try store.trireme("exec", path + "/bare.sqfs", "busybox", "env")
         #expect(bare.lines.contains("DOCKER=from docker"), "no shell in the image: \(bare.errorText)")
     }
