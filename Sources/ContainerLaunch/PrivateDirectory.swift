@@ -67,11 +67,13 @@ package struct PrivateDirectory {
         return fstat(directory, &status) == 0 && status.st_uid == geteuid() && status.st_mode & 0o077 == 0
     }
 
-    /// Whether a name that was made in `directory` stays its maker's: others may not write there, or it is sticky.
+    /// Whether a name that was made in `directory` stays its maker's: it is sticky, or nobody else may write there
+    /// but a group that the caller has let into a directory of the caller's own.
     private static func holdsNames(_ directory: Int32) -> Bool {
         var status = stat()
         guard fstat(directory, &status) == 0 else { return false }
-        return status.st_mode & 0o1000 != 0 || status.st_mode & 0o022 == 0
+        if status.st_mode & 0o1000 != 0 || status.st_mode & 0o022 == 0 { return true }
+        return status.st_uid == geteuid() && status.st_mode & 0o002 == 0
     }
 
     private static func made(_ name: CString, in parent: Int32, _ parentPath: CString) -> PrivateDirectory? {

@@ -57,6 +57,17 @@ final class SquashFixture {
     }
 
     /// Type, mode, links, size, time, owner, target, content and attributes of everything in `directory`.
+    /// What `directory` is once it was an image and is a directory again: nothing that only its owner could give away.
+    func listingWithoutPrivileges(_ directory: String) throws -> String {
+        try shell(
+            """
+            rm -rf expected; cp -a \(directory) expected
+            find expected \\( -type f -o -type d \\) -perm /6022 -printf '%m\\0%p\\0' | xargs -0 -r -n 2 sh -c \\
+                'setfattr -n user.trireme.mode -v "$0" "$1" && chmod ug-s,go-w "$1"'
+            """)
+        return try listing("expected")
+    }
+
     func listing(_ directory: String) throws -> String {
         try shell(
             """

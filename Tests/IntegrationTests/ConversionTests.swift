@@ -67,7 +67,9 @@ import Testing
         try run("convert", "-q", "x:1", "x.sqfs")
         try run("convert", "-q", "x.sqfs", "from-file")
         let whole = try tree("from-file")
-        #expect(whole.contains("user.kind") && whole.contains("2755") && whole.contains("nnnn"))
+        #expect(whole.contains("user.kind") && whole.contains("nnnn"))
+        // A directory's set-id bits are its owner's to give; see LeftOnDiskTests.
+        #expect(!whole.contains("2755"))
         // Straight to a directory: from the store, an archive, a layout, a directory.
         for (source, target) in [
             ("x:1", "d1"), ("docker-archive:x.tar", "d2"), ("./x.tar", "d3"), ("./from-file", "d4"),

@@ -14,7 +14,7 @@ import Testing
             chmod 755 .; umoci init --layout oci; umoci new --image oci:image; mkdir -p a/bin a/open a/drop
             cp /bin/true a/bin/loose; cp /bin/true a/bin/set; chmod 666 a/bin/loose; chmod 777 a/open; chmod 6755 a/bin/set
             chmod 1777 a/drop; echo x >a/open/x; setfattr -n user.kind -v some a/open/x
-            tar -C a -cf a.tar .; umoci raw add-layer --image oci:image a.tar
+            tar --xattrs --xattrs-include='user.*' -C a -cf a.tar .; umoci raw add-layer --image oci:image a.tar
             skopeo copy -q oci:oci:image oci-archive:x.tar:x:1
             """)
     }

@@ -22,24 +22,34 @@ import Testing
     /// What `--model rank` does with the agent of a node, by 128 ranks at once and one long after.
     @Test func ranksJoinTheAgentsContainer() throws {
         let key = "ranks-\(getpid())-\(UUID().uuidString)"
+        let agent = Process()
+        agent.executableURL = URL(fileURLWithPath: try Programs.path("trireme"))
+        agent.arguments = ["run", "-B", store.home + ":/meet", "prepared", "probe", "listen", key]
+        agent.environment = ["TRIREME_STORE": store.path, "HOME": store.home]
+        agent.currentDirectoryURL = URL(fileURLWithPath: store.home)
+        let output = Pipe()
+        agent.standardOutput = output
+        try agent.run()
+        defer { kill(agent.processIdentifier, SIGKILL) }
+        #expect(output.fileHandleForReading.availableData == Data("listening\n".utf8))
+        var door: AgentStandIn? = try AgentStandIn(key, process: agent.processIdentifier)
         let run = try shell(
             """
-            "$0" run -B "$PWD:/meet" prepared probe listen "$1" >said & agent=$!; n=0
-            while ! grep -q listening said 2>/dev/null && [ $n -lt 300 ]; do sleep 0.1; n=$((n+1)); done
             mkdir many late; i=0; ranks=
             while [ $i -lt 128 ]; do
                 "$0" run --join-agent "$1" prepared probe rank /meet/many $i 128 & ranks="$ranks $!"; i=$((i+1))
             done
             wait $ranks
             "$0" run --join-agent "$1" prepared probe rank /meet/late 0 1
-            echo "$(readlink /proc/$agent/ns/user) $(readlink /proc/$agent/ns/mnt) agent"
-            kill -KILL $agent; wait $agent 2>/dev/null
-            "$0" run --join-agent "$1" prepared probe ns 2>&1; echo status $?
-            """, key)
-        try #require(run.lines.count > 131, "\(run.outputText)\(run.errorText)")
-        let agent = run.lines[129].replacingOccurrences(of: "agent", with: "")
-        #expect(Set(run.lines[0..<129]) == [agent + "read"])
-        #expect(run.outputText.contains("[agent-unreachable]") && run.lines.last == "status 125")
+            echo "$(readlink /proc/$2/ns/user) $(readlink /proc/$2/ns/mnt) agent"
+            """, key, "\(agent.processIdentifier)")
+        try #require(run.lines.count == 130, "\(run.outputText)\(run.errorText)")
+        let namespaces = run.lines[129].replacingOccurrences(of: "agent", with: "")
+        #expect(Set(run.lines[0..<129]) == [namespaces + "read"])
+        withExtendedLifetime(door) {}
+        door = nil
+        let late = try shell("\"$0\" run --join-agent \"$1\" prepared probe ns 2>&1; echo status $?", key)
+        #expect(late.outputText.contains("[agent-unreachable]") && late.lines.last == "status 125")
     }
 
     /// `srun trireme run IMAGE`: every rank is a launch of its own. Slurm's variables are what makes it one.

@@ -295,14 +295,15 @@ package final class Agent {
                         + "(--model node --bind-to socket keeps each rank on its socket)")
             }
             let names = job.offersShell ? ShellNames.own() : []
-            let door = try job.plan.isEmpty ? nil : JoinDoor(key: job.key)
+            // Outside, where the directory is; why it cannot be matters only once the container is there.
+            let door = Result { () throws(AgentFailure) in try job.plan.isEmpty ? nil : JoinDoor(key: job.key) }
             environment = try ContainerPreparation.enter(job) { group in
                 Guard.keep(group)
                 controlGroup = group
                 heldGroup = HeldControlGroup(group)
             }
-            try door?.open()
-            self.door = door
+            self.door = try door.get()
+            try self.door?.open()
             service = try LocalService(key: job.key, hasContainer: !job.plan.isEmpty)
             try offerShell(job, names)
             try makeTerminal(job)
