@@ -13,9 +13,14 @@ package struct ForwardedSignals {
     /// so the command has it already (sigaction(2), SI_KERNEL).
     private static let fromKernel: Int32 = 0x80
 
-    /// Whether this program was told not to hear `signal`, as `nohup` and shells do for what they leave behind.
-    /// A signalfd would hear it all the same: a blocked signal is never ignored.
-    package static func isIgnored(_ number: Int32) -> Bool {
+    /// `signals` without a hang-up that this program was told not to hear, as nohup(1) and shells do for what they
+    /// leave behind. A signalfd would hear it all the same: a blocked signal is never ignored. An interrupt is heard
+    /// in any case: shells ignore it for every command behind `&`, and who sends one to a job means it.
+    package static func heard(_ signals: [Int32]) -> [Int32] {
+        signals.filter { $0 != SIGHUP || !isIgnored($0) }
+    }
+
+    private static func isIgnored(_ number: Int32) -> Bool {
         // SIG_IGN, a macro that not every C library's module has.
         let before = signal(number, unsafeBitCast(1, to: (@convention(c) (Int32) -> Void)?.self))
         signal(number, before)
@@ -23,7 +28,7 @@ package struct ForwardedSignals {
     }
 
     package init() throws(SyscallError) {
-        let heard = Self.forwarded.filter { !Self.isIgnored($0) }
+        let heard = Self.heard(Self.forwarded)
         let mask = (heard + [SIGCHLD]).reduce(UInt64(0)) { $0 | 1 << UInt64($1 - 1) }
         var old: UInt64 = 0
         _ = linux_sigprocmask(SIG_BLOCK, mask, &old)

@@ -189,7 +189,7 @@ struct InterruptWatch {
     private let previous: UInt64
 
     init() {
-        let heard = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].filter { !ForwardedSignals.isIgnored($0) }
+        let heard = ForwardedSignals.heard([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
         let mask = heard.reduce(UInt64(0)) { $0 | 1 << UInt64($1 - 1) }
         var old: UInt64 = 0
         _ = linux_sigprocmask(SIG_BLOCK, mask, &old)

@@ -58,7 +58,7 @@ import Testing
     @Test func theThirdInterruptDoesNotWait() throws {
         let run = try fixture.script(
             """
-            salloc -Q -N 2 -n 4 bash -c 'set -m; o=$(mktemp)
+            salloc -Q -N 2 -n 4 bash -c 'o=$(mktemp)
             trireme run -n 4 -N 2 --grace 60 \(JobFixture.mpich) mpi-hello --sleep 90 --stubborn >$o </dev/null & p=$!
             i=0; while [ $(grep -c ^rank $o) != 4 ] && [ $i -lt 300 ]; do sleep 0.1; i=$((i + 1)); done
             rm $o; start=$SECONDS; for i in 1 2 3; do kill -INT $p; sleep 0.3; done

@@ -156,7 +156,7 @@ final class JobLeader {
     }
 
     private static func handledSignals(atTerminal: Bool) -> UInt64 {
-        let ending = [SIGTERM, SIGINT, SIGHUP, SIGQUIT].filter { !ForwardedSignals.isIgnored($0) }
+        let ending = ForwardedSignals.heard([SIGTERM, SIGINT, SIGHUP, SIGQUIT])
         return (ending + [SIGCHLD, SIGUSR1, SIGUSR2, SIGWINCH] + (atTerminal ? [SIGTSTP] : []))
             .reduce(0) { $0 | 1 << UInt64($1 - 1) }
     }
