@@ -31,6 +31,7 @@ import Testing
         (["--privileged"], "right"), (["-u", "4294967294"], "caller"), (["--user=nobody"], "caller"),
         (["--user", "\(geteuid())", "--fakeroot-single"], "caller"), (["--nodelist", "n2"], "batch system"),
         (["--net=bridge"], "root"), (["--ipc=container:x"], "namespace"), (["--pty"], "-it"),
+        (["--fakeroot-single", "--cap-drop", "ALL"], "package managers"),
         (["-w", "n2"], "salloc"), (["-t", "10"], "--time"), (["--add-host", "a:1.2.3.4"], "/etc/hosts"),
         (["--platform", "linux/s390x"], "processor"), (["--group-add", "4294967294"], "groups"),
     ])

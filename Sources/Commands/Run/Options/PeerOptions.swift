@@ -145,6 +145,12 @@ enum PeerOptions {
         let taken = value == nil && takesNext(rule, following) ? 2 : 1
         if taken == 2 { value = following }
         if rule.arity == .value, value ?? "" == "" { return nil }
+        if context.isRootInside, ["--cap-drop", "--drop-caps", "--no-privs"].contains(name) {
+            throw Diagnostic(
+                DiagnosticCode("option-value"), words.prefix(taken).joined(separator: " "),
+                reasons: ["--fakeroot keeps what package managers need over your own ids"],
+                remedies: ["leave one of both out: without --fakeroot a container has no capability"])
+        }
         switch rule.answer(value ?? "") {
         // What the container shares with its host anyway need not be asked for, and may not be in a job.
         case .means(let ours): return (ours.first == "--share" && !context.isIsolated ? [] : ours, taken)
