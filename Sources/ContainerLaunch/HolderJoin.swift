@@ -205,7 +205,8 @@ extension ContainerEntry {
     mutating func joinHolder(_ identity: Identity) throws(LaunchFailure) -> Bool {
         guard let file = facts.imageFile else { return false }
         let copy = UnpackedCopy(file: file, host: host)
-        if copy.isWanted {
+        // Subordinate ids can be mapped below the host's user namespace only (newuidmap(1)), not below the server's.
+        if copy.isWanted || facts.uidMap != nil {
             store = try copy.directory()
             return false
         }

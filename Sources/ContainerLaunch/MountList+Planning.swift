@@ -18,7 +18,7 @@ extension MountList {
         self.init(capacity: 44 + entry.facts.mountCount + bindCount)
         var planned = MountList(capacity: entry.facts.mountCount + bindCount + 1)
         if let site, site[0] != 0 { try planned.append(BindText(site, in: directory, from: .environment)) }
-        try planned.appendPlanned(entry.plan, directory)
+        try planned.appendPlanned(entry.plan, directory, hasAccounts: !entry.options.contains(.fakeRoot))
         index = 0
         while let text = entry.request.binds[index] {
             try planned.append(BindText(text, in: directory))
@@ -68,7 +68,9 @@ extension MountList {
         if !planned.covers(c("/etc/localtime")) {
             appendHostFile(hostZone(entry.options, entry.host) ?? c("/etc/localtime"), at: c("/etc/localtime"))
         }
-        guard entry.facts.preparedForUID != identity.callerUID else { return }
+        // Who is shown as root is in the image's own accounts, and may want to edit them: a file that is mounted cannot
+        // be replaced, as groupadd(8) does.
+        guard entry.facts.preparedForUID != identity.callerUID, !entry.options.contains(.fakeRoot) else { return }
         let base = open(entry.store, PathFlags.path | O_DIRECTORY | O_CLOEXEC)
         defer { if base >= 0 { close(base) } }
         let layers = LayerStack(entry.plan, base: base)
@@ -178,7 +180,10 @@ extension MountList {
         append(MountRequest(source: directory, destination: directory, isOptional: true))
     }
 
-    private mutating func appendPlanned(_ plan: LaunchPlanReader, _ directory: CString?) throws(LaunchFailure) {
+    /// - Parameter hasAccounts: whether the accounts that the plan prepared for the caller are shown.
+    private mutating func appendPlanned(
+        _ plan: LaunchPlanReader, _ directory: CString?, hasAccounts: Bool
+    ) throws(LaunchFailure) {
         var source: CString?
         var destination: CString?
         var failure: LaunchFailure?
@@ -206,7 +211,8 @@ extension MountList {
                 }
                 append(request)
             case .fileContent:
-                guard let to = destination else { return }
+                guard let to = destination, hasAccounts || !isEqual(to, "/etc/passwd") && !isEqual(to, "/etc/group")
+                else { return }
                 var request = MountRequest(source: to, destination: to)
                 request.kind = .file
                 request.origin = .plan

@@ -118,7 +118,7 @@ enum PeerOptions {
             ["-v FILE:/etc/hosts, -v FILE:/etc/resolv.conf"]
         ),
         (
-            ["--label", "--name", "--log-driver", "--log-opt", "--cidfile"], .value,
+            ["--label", "--log-driver", "--log-opt", "--cidfile"], .value,
             "no record of a container is kept beside its process", ["leave it out", "a job has one: trireme job ls"]
         ),
     ]
