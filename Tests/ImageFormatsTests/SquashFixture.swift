@@ -62,8 +62,9 @@ final class SquashFixture {
         try shell(
             """
             rm -rf expected; cp -a \(directory) expected
+            find expected ! -type l ! -type f ! -type d -exec chmod ug-s,go-w {} +
             find expected \\( -type f -o -type d \\) -perm /6022 -printf '%m\\0%p\\0' | xargs -0 -r -n 2 sh -c \\
-                'setfattr -n user.trireme.mode -v "$0" "$1" && chmod ug-s,go-w "$1"'
+                'chmod u+w "$1" && setfattr -n user.trireme.mode -v "$0" "$1" && chmod "$0" "$1" && chmod ug-s,go-w "$1"'
             """)
         return try listing("expected")
     }

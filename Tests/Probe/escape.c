@@ -37,6 +37,15 @@ static long opens(const char *path, int flags) {
     if (fd >= 0) close(fd);
     return fd;
 }
+// The map of a process that has ended can be opened, and is empty.
+static long reads(const char *path) {
+    char byte;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, &byte, 1);
+    if (fd >= 0) close(fd);
+    if (n == 0) errno = ESRCH;
+    return n == 1 ? 0 : -1;
+}
 static int same(const char *a, const struct stat *b) {
     struct stat s;
     return stat(a, &s) == 0 && s.st_dev == b->st_dev && s.st_ino == b->st_ino;
@@ -282,7 +291,7 @@ static void neighbours(const char *start) {
         const char *parts[] = {"exe", "environ", "mem", "maps", "root", "cwd", "fd/0", "fd/3", "ns/mnt"};
         for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
             snprintf(path, sizeof path, "%s/%s", all.gl_pathv[i], parts[k]);
-            tell(all.gl_pathv[i], name, parts[k], opens(path, O_RDONLY));
+            tell(all.gl_pathv[i], name, parts[k], strcmp(parts[k], "maps") ? opens(path, O_RDONLY) : reads(path));
         }
         snprintf(path, sizeof path, "%s/exe", all.gl_pathv[i]);
         tell(all.gl_pathv[i], name, "chmod", chmod(path, 04755));

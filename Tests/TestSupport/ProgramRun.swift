@@ -148,7 +148,9 @@ package final class TemporaryDirectory: Sendable {
     package let path: String
     package init(under parent: String = NSTemporaryDirectory()) throws {
         path = (parent as NSString).appendingPathComponent("trireme-test-" + UUID().uuidString.prefix(8).lowercased())
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        // Whatever the umask is meanwhile: the extractor's tests clear it for the whole process.
+        try FileManager.default.createDirectory(
+            atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
     }
     deinit {
         // Extracted trees may hold directories without write permission.
