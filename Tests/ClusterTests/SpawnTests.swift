@@ -80,7 +80,8 @@ import Testing
         func run(_ words: String...) throws -> ProgramRun { try runProgram([trireme, "run", "--rm", "local"] + words) }
         let openMPI = try run(
             "-n", "2", "--mpi-args", "--mca mpi_show_mca_params enviro", "-x", "OMPI_MCA_btl_tcp_links=2", "-x",
-            "MINE=yes", JobFixture.openMPI, "sh", "-c", "[ $RANK = 1 ] && echo $MINE $OMPI_MCA_mpi_show_mca_params")
+            "MINE=yes", JobFixture.openMPI, "sh", "-c",
+            "if [ $RANK = 1 ]; then echo $MINE $OMPI_MCA_mpi_show_mca_params; fi")
         #expect(openMPI.lines == ["yes enviro"] || openMPI.outputText.hasPrefix("yes enviro"), "\(openMPI.errorText)")
         let mpich = try run(
             "-n", "2", "--mpi-args", "-prepend-rank", "--mpi-args", "-genv ALSO mine", JobFixture.mpich, "sh", "-c",
