@@ -136,10 +136,11 @@ import Testing
     /// namespace stands for root, with files of its own where the host's are.
     @Test func rootsContainerChangesNothingOfTheHosts() throws {
         let paths = ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/etc/localtime", "/dev/full", "/dev/null"]
+        // /dev/full has no end to be read.
         let script = """
             own=$1; shift
             for path; do
-                file=$own/$(basename $path); cat $path >$file 2>/dev/null </dev/null; chmod 644 $file
+                file=$own/$(basename $path); head -c 100000 $path >$file 2>/dev/null </dev/null; chmod 644 $file
                 mount --bind $file $path || exit 1
             done
             "$0" run --profile isolated "$image" escape change "$@"
