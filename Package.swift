@@ -121,7 +121,7 @@ let package = Package(
         .executableTarget(name: "trireme-mount", dependencies: ["ImageMount"], swiftSettings: strict),
 
         .target(
-            name: "TestSupport", dependencies: ["CLinux", "LinuxSystem"], path: "Tests/TestSupport",
+            name: "TestSupport", dependencies: ["CLinux", "ContainerLaunch", "LinuxSystem"], path: "Tests/TestSupport",
             swiftSettings: strict),
         tests("DiagnosticsTests", ["Diagnostics"]),
         .target(name: "SeccompProbe", path: "Tests/SeccompProbe"),  // system calls behind a filter, in C

@@ -111,24 +111,10 @@ import Testing
 
     @Test func joiningAnAgentsContainer() throws {
         let key = "test-\(getpid())-\(UUID().uuidString)"
-        let agent = Process()
-        agent.executableURL = URL(fileURLWithPath: try Programs.path("trireme"))
-        agent.arguments = ["run", "-B", store.home + ":/only-here", "prepared", "probe", "listen", key]
-        agent.environment = ["TRIREME_STORE": store.path, "HOME": store.home]
-        agent.currentDirectoryURL = URL(fileURLWithPath: store.home)
-        let output = Pipe()
-        agent.standardOutput = output
-        try agent.run()
-        defer { kill(agent.processIdentifier, SIGKILL) }
-        #expect(output.fileHandleForReading.availableData == Data("listening\n".utf8))
-
-        let door = try AgentStandIn(key, process: agent.processIdentifier)
-        defer { withExtendedLifetime(door) {} }
-        func namespace(_ name: String) throws -> String {
-            try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(agent.processIdentifier)/ns/\(name)")
-        }
+        let agent = try AgentStandIn(
+            key, options: ["-B", store.home + ":/only-here"], image: "prepared", store: store.path, home: store.home)
         let joined = try store.trireme("run", "--join-agent", key, "-e", "X=1", "prepared", "probe", "ns")
-        #expect(joined.lines == ["\(try namespace("user")) \(try namespace("mnt"))"])
+        #expect(joined.lines == ["\(try agent.namespace("user")) \(try agent.namespace("mnt"))"])
         #expect(try store.trireme("run", "--join-agent", key, "prepared", "probe", "stat", "/only-here").status == 0)
         #expect(try store.trireme("run", "--join-agent", key, "prepared", "probe", "pwd").lines == [store.home])
         let status = try store.trireme("run", "--join-agent=" + key, "prepared", "probe", "cat", "/proc/self/status")
@@ -136,6 +122,7 @@ import Testing
         #expect(status.field("CapBnd") == "0000000000000000")
         #expect(status.field("NoNewPrivs") == "1")
         let gone = try store.trireme("run", "--join-agent", key + "-gone", "prepared", "true")
+        withExtendedLifetime(agent) {}
         #expect(gone.status == 125)
         #expect(gone.errorText.contains("[agent-unreachable]"))
     }

@@ -22,17 +22,8 @@ import Testing
     /// What `--model rank` does with the agent of a node, by 128 ranks at once and one long after.
     @Test func ranksJoinTheAgentsContainer() throws {
         let key = "ranks-\(getpid())-\(UUID().uuidString)"
-        let agent = Process()
-        agent.executableURL = URL(fileURLWithPath: try Programs.path("trireme"))
-        agent.arguments = ["run", "-B", store.home + ":/meet", "prepared", "probe", "listen", key]
-        agent.environment = ["TRIREME_STORE": store.path, "HOME": store.home]
-        agent.currentDirectoryURL = URL(fileURLWithPath: store.home)
-        let output = Pipe()
-        agent.standardOutput = output
-        try agent.run()
-        defer { kill(agent.processIdentifier, SIGKILL) }
-        #expect(output.fileHandleForReading.availableData == Data("listening\n".utf8))
-        var door: AgentStandIn? = try AgentStandIn(key, process: agent.processIdentifier)
+        let agent = try AgentStandIn(
+            key, options: ["-B", store.home + ":/meet"], image: "prepared", store: store.path, home: store.home)
         let run = try shell(
             """
             mkdir many late; i=0; ranks=
@@ -42,12 +33,11 @@ import Testing
             wait $ranks
             "$0" run --join-agent "$1" prepared probe rank /meet/late 0 1
             echo "$(readlink /proc/$2/ns/user) $(readlink /proc/$2/ns/mnt) agent"
-            """, key, "\(agent.processIdentifier)")
+            """, key, "\(agent.pid)")
         try #require(run.lines.count == 130, "\(run.outputText)\(run.errorText)")
         let namespaces = run.lines[129].replacingOccurrences(of: "agent", with: "")
         #expect(Set(run.lines[0..<129]) == [namespaces + "read"])
-        withExtendedLifetime(door) {}
-        door = nil
+        agent.closeDoor()
         let late = try shell("\"$0\" run --join-agent \"$1\" prepared probe ns 2>&1; echo status $?", key)
         #expect(late.outputText.contains("[agent-unreachable]") && late.lines.last == "status 125")
     }
