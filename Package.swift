@@ -146,7 +146,7 @@ let package = Package(
         tests("CoordinationStoreTests", ["CoordinationStore"]),
         tests("ProcessManagementTests", ["ProcessManagement"]),
         tests("OrchestratorTests", ["Orchestrator", "JobModel", "Diagnostics"]),
-        tests("NodeAgentTests", ["NodeAgent", "JobModel", "LinuxSystem", "CLinux"]),
+        tests("NodeAgentTests", ["NodeAgent", "ContainerLaunch", "JobModel", "LinuxSystem", "CLinux"]),
         tests("RegistryClientTests", ["RegistryClient", "RegistryWire", "OCIModel", "Diagnostics"]),
         tests("RegistryTests", ["ImageStore", "OCIModel", crypto]),  // the real programs against registries, sound and not
         tests("ImageFormatsTests", ["ImageFormats", "LinuxSystem", "CLinux"]),

@@ -9,7 +9,8 @@ import LinuxSystem
 /// The mount is the server's own and every container has a copy of it, so the kernel counts the users:
 /// when the server has detached its copy and the last container is gone, reading /dev/fuse says ENODEV.
 final class ImageServer {
-    private let listener: Int32
+    private let socket: Int32
+    private var listener: RestingListener
     private var clients: [Int32] = []
     /// What each launch is answered with.
     private var namespaces: ContainerNamespaces?
@@ -26,7 +27,10 @@ final class ImageServer {
     /// Looks that must find nobody before the server goes: a script's next command finds it still there.
     private static let idleLooks = 2
 
-    init(listener: Int32) { self.listener = listener }
+    init(listener socket: Int32) {
+        self.socket = socket
+        listener = RestingListener(socket)
+    }
 
     /// Why serving could not begin.
     struct Failure: Error {
@@ -79,7 +83,7 @@ final class ImageServer {
         if !isKernels { startThreads(fileSystem, device) }
         do throws(SyscallError) { try cover() } catch { throw Failure(errno: error.errno, reason: error.sentence) }
         namespaces = ContainerNamespaces.own()
-        guard namespaces != nil, listen(listener, 1024) == 0 else { throw Failure(errno: errno, reason: "listen") }
+        guard namespaces != nil, listen(socket, 1024) == 0 else { throw Failure(errno: errno, reason: "listen") }
     }
 
     private func startThreads(_ fileSystem: FuseFileSystem, _ device: Int32) {
@@ -149,10 +153,10 @@ final class ImageServer {
         var users = NamespaceUsers()
         var idle = 0
         while idle < ImageServer.idleLooks {
-            var slots = [pollfd(fd: listener, events: Int16(POLLIN), revents: 0)]
+            var slots = [pollfd(fd: listener.watched, events: Int16(POLLIN), revents: 0)]
             for client in clients { slots.append(pollfd(fd: client, events: Int16(POLLIN), revents: 0)) }
-            let ready = poll(&slots, nfds_t(slots.count), ImageServer.watchMilliseconds)
-            if ready > 0 {
+            let ready = poll(&slots, nfds_t(slots.count), listener.timeout(ImageServer.watchMilliseconds))
+            if ready > 0 || listener.isResting {
                 for slot in slots.dropFirst() where slot.revents != 0 { drop(slot.fd) }
                 if slots[0].revents != 0 { welcome() }
                 idle = 0
@@ -161,7 +165,7 @@ final class ImageServer {
             }
         }
         // Whoever connected at the last moment is told by the closed connection, and starts anew.
-        close(listener)
+        close(socket)
         linux_umount2(ImageServer.place, MountTree.detach)
         linux_umount2(ImageServer.place, MountTree.detach)
         if isKernels { exit(0) }
@@ -175,7 +179,7 @@ final class ImageServer {
     }
 
     private func welcome() {
-        let client = linux_accept4(listener, Int32(SOCK_CLOEXEC.rawValue))
+        let client = listener.accept()
         guard client >= 0 else { return }
         guard namespaces?.send(to: client) ?? false else {
             close(client)

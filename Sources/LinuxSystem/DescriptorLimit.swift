@@ -28,5 +28,15 @@ package enum DescriptorLimit {
         return Int(clamping: limit.rlim_cur)
     }
 
+    /// How many more may be opened, as far as this process's own limit goes.
+    package static var free: Int {
+        guard let directory = opendir("/proc/self/fd") else { return 0 }
+        defer { closedir(directory) }
+        var open = 0
+        // Besides descriptors "." and "..", and the directory itself while it is read.
+        while readdir(directory) != nil { open += 1 }
+        return max(0, count - max(0, open - 3))
+    }
+
     private static var resource: __rlimit_resource_t { __rlimit_resource_t(7 /* RLIMIT_NOFILE */) }
 }

@@ -49,16 +49,50 @@ package enum AgentProgram {
             let signals = try checked("signalfd") {
                 linux_signalfd(handled, Int32(O_CLOEXEC) | Int32(O_NONBLOCK))
             }
-            let socket = try dial(words[2])
-            let connection = Connection(
-                socket, handshake: Handshake(.agent, secret: secret, nonce: RandomBytes.make(Handshake.nonceBytes)))
-            try authenticate(connection)
-            let identity = NodeIdentity()
-            connection.send(.hello(node: nodeName(), index: index, key: identity.publicKey))
-            Agent(leader: connection, identity: identity, signals: signals).run()
+            try serve(words[2], index: index, secret: secret, signals: signals)
             return 0
         } catch { return complain("cannot reach the job's leader at \(words[2]): \(error.sentence)") }
     }
+
+    /// What an agent tries for, when its leader closes connections before it has said anything on them: it may have
+    /// more of them than it has descriptors (`UnprovenPeers`).
+    private static let joinMilliseconds = 10_000
+
+    private static func serve(_ addresses: String, index: Int, secret: [UInt8], signals: Int32) throws(SyscallError) {
+        let deadline = MonotonicTime.now() + joinMilliseconds
+        let identity = NodeIdentity()
+        var hasProved = false
+        while true {
+            let connection: Connection
+            do throws(SyscallError) { connection = try join(addresses, secret: secret, until: deadline) } catch {
+                // A leader that knew us has gone meanwhile, as leaders do when their job is over.
+                if hasProved { return }
+                throw error
+            }
+            hasProved = true
+            connection.send(.hello(node: nodeName(), index: index, key: identity.publicKey))
+            let agent = Agent(leader: connection, identity: identity, signals: signals)
+            agent.run()
+            guard agent.wasTurnedAway, MonotonicTime.now() < deadline else { return }
+            pauseBeforeRedial()
+        }
+    }
+
+    /// Connects, again when the connection is closed before both ends have proved themselves.
+    private static func join(_ addresses: String, secret: [UInt8], until deadline: Int) throws(SyscallError)
+        -> Connection
+    {
+        while true {
+            let connection = Connection(
+                try dial(addresses),
+                handshake: Handshake(.agent, secret: secret, nonce: RandomBytes.make(Handshake.nonceBytes)))
+            if try authenticate(connection, until: deadline) { return connection }
+            pauseBeforeRedial()
+        }
+    }
+
+    /// Agents that were turned away together do not come back together.
+    private static func pauseBeforeRedial() { usleep(UInt32.random(in: 50_000...200_000)) }
 
     /// The secret of the job this process was started for, from where `place` says (see `secretVariable`).
     package static func jobSecret(_ place: String) -> [UInt8]? {
@@ -106,14 +140,13 @@ package enum AgentProgram {
         throw failure ?? SyscallError("connect", addresses, errno: EADDRNOTAVAIL)
     }
 
-    private static func authenticate(_ connection: Connection) throws(SyscallError) {
-        let deadline = MonotonicTime.now() + 10_000
+    /// False when the leader closed the connection and there is time to dial again.
+    private static func authenticate(_ connection: Connection, until deadline: Int) throws(SyscallError) -> Bool {
         while !connection.isAuthenticated || connection.wantsWrite {
             connection.flush()
-            if connection.isClosed || MonotonicTime.now() > deadline {
-                throw SyscallError("connect", "the leader", errno: ECONNREFUSED)
-            }
-            if connection.isAuthenticated, !connection.wantsWrite { return }
+            if MonotonicTime.now() > deadline { throw SyscallError("connect", "the leader", errno: ECONNREFUSED) }
+            if connection.isClosed { return false }
+            if connection.isAuthenticated, !connection.wantsWrite { return true }
             var slot = pollfd(
                 fd: connection.descriptor.raw, events: Int16(connection.wantsWrite ? POLLOUT | POLLIN : POLLIN),
                 revents: 0)
@@ -122,5 +155,6 @@ package enum AgentProgram {
                 throw SyscallError("connect", "the leader does not know this job's secret", errno: EACCES)
             }
         }
+        return !connection.isClosed
     }
 }

@@ -42,7 +42,7 @@ struct Supervisor {
     private var nodeReports: Int32 = -1
     private var nodeReportsInput: Int32 = -1
     /// Where the agents of jobs ask for tunnels (`TunnelDoor`).
-    private var door: Int32 = -1
+    private var door = RestingListener(-1)
     private var readyDaemons = 0
     private var isCommitted = false
 
@@ -120,9 +120,10 @@ struct Supervisor {
         try step("mount the cluster's tmpfs") {
             linux_mount("tmpfs", path, "tmpfs", MountFlags.noDevices | MountFlags.noSetuid, "mode=0755")
         }
-        door = try step("listen for jobs that want a network") { () throws(SyscallError) in
-            try TunnelDoor.listen(in: path)
-        }
+        door = RestingListener(
+            try step("listen for jobs that want a network") { () throws(SyscallError) in
+                try TunnelDoor.listen(in: path)
+            })
         try step("enter /") { chdir("/") }
         for file in commonFiles { try write(file, in: path + "/common") }
         for node in specification.nodes {
@@ -235,11 +236,11 @@ struct Supervisor {
             var polled = [
                 pollfd(fd: nodeReports, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: signals, events: Int16(POLLIN), revents: 0),
-                pollfd(fd: door, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: door.watched, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: lifeline, events: Int16(POLLIN), revents: 0),
             ]
             if isCommitted { text.release() }
-            _ = poll(&polled, isCommitted ? 3 : 4, -1)
+            _ = poll(&polled, isCommitted ? 3 : 4, door.timeout(-1))
             if polled[0].revents != 0 { takeReports() }
             if polled[1].revents != 0 {
                 var info = [UInt8](repeating: 0, count: 128)
@@ -253,8 +254,8 @@ struct Supervisor {
 
     /// A tunnel is made by a process of its own: it enters the network of the node that asks. What it is
     /// given can only be the caller's: a descriptor of some other network would grant nothing here.
-    private func answerDoor() {
-        let connection = linux_accept4(door, Int32(SOCK_CLOEXEC.rawValue))
+    private mutating func answerDoor() {
+        let connection = door.accept()
         guard connection >= 0 else { return }
         defer { close(connection) }
         if linux_clone(0, nil) == 0 {

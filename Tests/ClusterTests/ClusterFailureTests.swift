@@ -49,6 +49,41 @@ import Testing
         try expectNothingLeft()
     }
 
+    /// Where agents ask for tunnels: without a descriptor the supervisor does not turn for nothing, and answers
+    /// when it has one.
+    @Test func aSupervisorWithoutDescriptorsRests() throws {
+        try fixture.create("thin", nodes: 1)
+        defer { _ = try? fixture.run(["delete", "thin"]) }
+        let pid = try fixture.status("thin").pid
+        let famine = try DescriptorFamine(of: pid)
+        let client = Process()
+        client.executableURL = URL(fileURLWithPath: "/usr/bin/python3")
+        client.arguments = ["-c", Self.knock, "/proc/\(pid)/root" + fixture.directory.path]
+        let output = Pipe()
+        client.standardOutput = output
+        try client.run()
+        #expect(output.fileHandleForReading.availableData == Data("connected\n".utf8))
+        let before = try processorSeconds(of: pid)
+        usleep(1_000_000)
+        #expect(try processorSeconds(of: pid) - before < 0.2)
+        #expect(client.isRunning)
+        try famine.end()
+        // What is no request is answered by the end of the connection.
+        #expect(output.fileHandleForReading.availableData == Data("b''\n".utf8))
+        client.waitUntilExit()
+    }
+
+    /// Connects to the door of the cluster below a directory, and says what comes.
+    private static let knock = """
+        import glob, os, socket, sys
+        os.chdir(os.path.dirname(glob.glob(sys.argv[1] + "/**/space/network", recursive=True)[0]))
+        door = socket.socket(socket.AF_UNIX)
+        door.connect("network")
+        door.send(b"0" * 16)
+        print("connected", flush=True)
+        print(door.recv(8), flush=True)
+        """
+
     @Test func retainKeepsTheLogs() throws {
         let run = try fixture.create(
             "kept", nodes: 1, ["--retain", "--slurm-setting", "SelectType=select/nonexistent"])

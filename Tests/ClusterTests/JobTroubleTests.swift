@@ -122,6 +122,38 @@ import Testing
         #expect(run.lines == ["True", "idle", "ended 143", "soon"], "\(run.outputText)\(run.errorText)")
     }
 
+    /// Agents of 48 nodes come at once, behind 300 connections that say nothing, to a leader with 256 descriptors.
+    @Test func agentsThatComeTogetherAllJoin() throws {
+        let run = try script(
+            """
+            mkdir bin
+            cat >bin/ssh <<'STANDIN'
+            #!/bin/sh
+            while [ "${1#-}" != "$1" ]; do [ "$1" = -o ] && shift; shift; done
+            shift; while [ ! -e go ]; do sleep 0.1; done
+            # A node of its own to the agent: where its user's processes meet is nobody else's.
+            exec unshare --map-current-user --keep-caps --mount sh -c '
+            p=/run/user/$(id -u); [ -d $p ] && p=$p/trireme || p=/tmp/trireme-$(id -u)
+            mkdir -p -m 700 $p; mount -t tmpfs -o mode=700 none $p; exec sh -c "$0"' "$*"
+            STANDIN
+            chmod +x bin/ssh; for i in $(seq 48); do echo node$i; done >hosts
+            (ulimit -n 256; PATH=$PWD/bin:$PATH exec trireme run --hostfile hosts --launcher direct --port 23473 \\
+                --join-timeout 60 -n 48 $mpich echo up) >out 2>said & job=$!
+            python3 -c '
+            import socket, time
+            held = []
+            while len(held) < 300:
+                try: held.append(socket.create_connection(("127.0.0.1", 23473), 2))
+                except OSError: time.sleep(0.05)
+            print("held", flush=True)
+            time.sleep(60)' >held & holder=$!
+            for i in $(seq 300); do [ -s held ] && break; sleep 0.1; done
+            cat held; touch go; wait $job; echo "ended $?"; grep -c up out
+            kill $holder; cat said >&2
+            """)
+        #expect(run.lines == ["held", "ended 0", "48"], "\(run.outputText)\(run.errorText)")
+    }
+
     /// The agent takes what its limit of open files allows; its ranks have the caller's.
     @Test func manyRanksNeedNoLimitRaised() throws {
         let run = try script(

@@ -74,6 +74,36 @@ import Testing
         #expect(run.outputText.contains("servers 1\n"))
     }
 
+    @Test("Without descriptors the server rests, and serves when it has some", .enabled(if: hasFuse))
+    func serverWithoutDescriptors() throws {
+        let image = "\(path)/x.sqfs"
+        let first = Process()
+        first.executableURL = URL(fileURLWithPath: try Programs.path("trireme"))
+        first.arguments = ["run", image, "probe", "listen", "famine"]
+        first.environment = ["TRIREME_STORE": store.path, "HOME": store.home, "TRIREME_SINGLE_FILE": "fuse"]
+        let output = Pipe()
+        first.standardOutput = output
+        try first.run()
+        defer { kill(first.processIdentifier, SIGKILL) }
+        #expect(output.fileHandleForReading.availableData == Data("listening\n".utf8))
+        let server = try #require(
+            try runProgram(["pgrep", "-f", "serve .*\(image)"]).lines.compactMap { pid_t($0) }.first)
+        let famine = try DescriptorFamine(of: server)
+        let second = Process()
+        second.executableURL = first.executableURL
+        second.arguments = ["run", image, "probe", "exit", "7"]
+        second.environment = first.environment
+        try second.run()
+        usleep(200_000)
+        let before = try processorSeconds(of: server)
+        usleep(1_000_000)
+        #expect(try processorSeconds(of: server) - before < 0.2)
+        #expect(second.isRunning)
+        try famine.end()
+        second.waitUntilExit()
+        #expect(second.terminationStatus == 7)
+    }
+
     @Test("A killed server ends nothing but itself: the next start works", .enabled(if: hasFuse))
     func killedServer() throws {
         let run = try script(

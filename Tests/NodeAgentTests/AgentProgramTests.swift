@@ -99,123 +99,49 @@ import Testing
         #expect(try processes("sleep 4718").isEmpty)
     }
 
-    private func processes(_ words: String) throws -> [String] {
-        try runProgram(["ps", "-eo", "stat,args"]).lines.filter { $0.hasSuffix(words) && !$0.hasPrefix("Z") }
-    }
-}
-
-/// A leader in a few lines: listens, starts one agent, speaks the wire.
-private final class TestLeader {
-    enum Failure: Error { case timeOut, connection }
-    struct Seen {
-        var messages: [WireMessage] = []
-        func contains(_ message: WireMessage) -> Bool { messages.contains(message) }
-        func output(_ stream: Int) -> String {
-            let bytes = messages.flatMap { message -> [UInt8] in
-                if case .output(_, stream, let bytes) = message { bytes } else { [] }
-            }
-            return String(decoding: bytes, as: UTF8.self)
-        }
+    /// At what point of the handshake the leader closes the connection.
+    @Test(arguments: TestLeader.Farewell.allCases)
+    func whoIsSentAwayBeforeItWasHeardComesAgain(_ farewell: TestLeader.Farewell) throws {
+        let leader = try TestLeader(sendsAway: [farewell, farewell])
+        try leader.begin()
+        leader.launch(["true"], rank: 0)
+        _ = try leader.wait { $0 == .exited(channel: 1, .exited(0)) }
+        #expect(leader.calls == 3)
     }
 
-    private let process = Process()
-    private var connection: Connection?
-    private var seen = Seen()
-    var pid: pid_t { process.processIdentifier }
-
-    init(tells told: [UInt8]? = nil) throws {
-        let secret = RandomBytes.make(32)
-        let listening = try TCPSocket.listen(port: 0)
-        let port = listening.port
-        let listener = listening.takeDescriptor()
-        process.executableURL = URL(fileURLWithPath: try Programs.path("trireme-agent"))
-        process.arguments = ["--serve", "-", "0", "127.0.0.1:\(port)"]
-        process.environment = [
-            AgentProgram.secretVariable: RandomBytes.hex(told ?? secret), "PATH": "/usr/bin:/bin",
-            "SLURMD_NODENAME": "here",
-        ]
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        let deadline = Date().addingTimeInterval(60)
-        while connection == nil, Date() < deadline {
-            if let accepted = TCPSocket.accept(listener.raw) {
-                connection = Connection(
-                    accepted.takeDescriptor(),
-                    handshake: Handshake(.leader, secret: secret, nonce: RandomBytes.make(Handshake.nonceBytes)))
-            }
-            usleep(5000)
-        }
+    @Test func whoWasAnsweredDoesNotComeAgain() throws {
+        let leader = try TestLeader()
+        _ = try leader.wait { if case .hello = $0 { true } else { false } }
+        leader.send(.stop(graceMilliseconds: 0))
+        _ = try leader.wait { $0 == .empty(unkillable: 0) }
+        leader.hangUp()
+        #expect(try leader.agentHasGone())
+        #expect(!leader.isCalledAgain(within: 0.5))
     }
 
-    deinit {
-        connection?.close()
-        if process.isRunning { kill(pid, SIGKILL) }
-    }
-
-    /// Takes the agent through hello and job to ready.
-    func begin(grace: Int = 5000) throws {
-        _ = try wait { if case .hello("here", 0, _) = $0 { true } else { false } }
-        send(
-            .job(
-                JobAssignment(
-                    jobID: "t.1", key: "test-\(pid)", nodeIndex: 0, nodeNames: ["here"], nodeAddresses: ["127.0.0.1"],
-                    size: 1, ranksPerNode: [1], plan: [], store: "/", directory: Array("/".utf8),
-                    environment: [Array("PATH=/usr/bin:/bin".utf8)], overrides: [], labelsOutput: true,
-                    graceMilliseconds: grace)))
-        _ = try wait { if case .ready = $0 { true } else { false } }
-        seen = Seen()
-    }
-
-    func launch(_ words: [String], rank: Int, channel: UInt32 = 1, input: Bool = false) {
-        let environment = rank >= 0 ? [Array("TRIREME_RANK=\(rank)".utf8)] : []
-        send(
-            .launch(
-                channel: channel,
-                Launch(
-                    arguments: words.map { Array($0.utf8) }, environment: environment, rank: rank, takesInput: input)))
-    }
-
-    func send(_ message: WireMessage) {
-        connection?.send(message)
-        connection?.flush()
-    }
-
-    /// Everything said so far, as soon as `condition` holds for one message.
-    func wait(_ condition: (WireMessage) -> Bool) throws -> Seen {
-        guard let connection else { throw Failure.connection }
-        let deadline = Date().addingTimeInterval(60)
-        while !seen.messages.contains(where: condition) {
-            guard Date() < deadline else { throw Failure.timeOut }
-            connection.flush()
-            seen.messages += try connection.receive()
-            if connection.isClosed, !seen.messages.contains(where: condition) { throw Failure.connection }
+    /// Rank's shims and the like find an agent that lacks descriptors at rest, and are served when it has some.
+    @Test func withoutDescriptorsTheAgentRests() throws {
+        let leader = try TestLeader()
+        try leader.begin()
+        let worker = try #require(ProcessTree.descendants(of: leader.pid).first)
+        let famine = try DescriptorFamine(of: worker)
+        let client = try leader.client()
+        let before = try processorSeconds(of: worker)
+        usleep(1_000_000)
+        #expect(try processorSeconds(of: worker) - before < 0.2)
+        try famine.end()
+        client.send(.rankJoining(rank: 0))
+        var said: [WireMessage] = []
+        let deadline = Date().addingTimeInterval(10)
+        while said.isEmpty, !client.isClosed, Date() < deadline {
+            client.flush()
+            said = try client.receive()
             usleep(2000)
         }
-        return seen
+        guard case .node(_, 1)? = said.first else { return #expect(Bool(false), "\(said)") }
     }
 
-    /// Says of everything that comes on `channel` that it was taken, until `condition` holds for one message.
-    func takeAll(of channel: UInt32, until condition: (WireMessage) -> Bool) throws {
-        var known = 0
-        var isOver = false
-        while !isOver {
-            _ = try wait { message in
-                // Asked about all messages each time; any new one will do.
-                condition(message) || seen.messages.count > known
-            }
-            for message in seen.messages[known...] {
-                if case .output(channel, _, let bytes) = message { send(.taken(channel: channel, count: bytes.count)) }
-                if condition(message) { isOver = true }
-            }
-            known = seen.messages.count
-        }
-    }
-
-    func hangUp() { connection = nil }
-
-    func agentHasGone() throws -> Bool {
-        let deadline = Date().addingTimeInterval(10)
-        while process.isRunning, Date() < deadline { usleep(10_000) }
-        return !process.isRunning
+    private func processes(_ words: String) throws -> [String] {
+        try runProgram(["ps", "-eo", "stat,args"]).lines.filter { $0.hasSuffix(words) && !$0.hasPrefix("Z") }
     }
 }

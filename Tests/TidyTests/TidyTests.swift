@@ -48,6 +48,24 @@ struct TidyTests {
         #expect(shim.map(SizeRules.lineCount).reduce(0, +) <= SizeRules.shimLineLimit)
     }
 
+    @Test("Connections are accepted in one place, which rests when there is no descriptor for them")
+    func accepting() throws {
+        let place = "Sources/LinuxSystem/RestingListener.swift"
+        func calls(_ file: TextFile) -> Int {
+            guard file.target != nil, file.target != "CLinux" else { return 0 }
+            return file.lines.count { line in
+                // A method of that name is somebody else's.
+                !line.contains("///") && line.contains(/(^|[^.\w])(Glibc\.accept4?|linux_accept4|accept4?)\(/)
+                    && !line.contains("func accept(")
+            }
+        }
+        for file in try SourceTree.files() where file.path != place { #expect(calls(file) == 0, "\(file.path)") }
+        let bad = TextFile(
+            path: "Sources/X/Bad.swift",
+            lines: ["let a = linux_accept4(door, 0)", "Glibc.accept(door, nil, nil)", "peers.accept()"])
+        #expect(calls(bad) == 2)
+    }
+
     @Test("No drawers for odds and ends: every file is named after a noun of the field")
     func names() throws {
         let drawers = ["Utils", "Utilities", "Helpers", "Extras", "Misc"]

@@ -19,23 +19,26 @@ final class Controller {
 
 /// What other processes of the user may ask of a running job.
 extension JobLeader {
-    func admit(_ controller: Controller, _ words: [[UInt8]]) {
+    /// - Parameter messages: what it has said so far.
+    func admit(_ controller: Controller, _ messages: [WireMessage]) {
         controllers.append(controller)
-        obey(words, from: controller)
+        for message in messages { take(message, from: controller) }
         controller.connection.flush()
     }
 
     func hear(_ controller: Controller) {
         controller.connection.flush()
         do throws(WireFailure) {
-            for message in try controller.connection.receive() {
-                switch message {
-                case .control(let words): obey(words, from: controller)
-                case .input(_, let bytes): takeInput(bytes, from: controller)
-                default: controller.connection.close()
-                }
-            }
+            for message in try controller.connection.receive() { take(message, from: controller) }
         } catch { controller.connection.close() }
+    }
+
+    private func take(_ message: WireMessage, from controller: Controller) {
+        switch message {
+        case .control(let words): obey(words, from: controller)
+        case .input(_, let bytes): takeInput(bytes, from: controller)
+        default: controller.connection.close()
+        }
     }
 
     func flushControllers() {

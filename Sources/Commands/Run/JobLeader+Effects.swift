@@ -106,7 +106,8 @@ extension JobLeader {
         case .rankOutput(let rank, let stream, let bytes): deliver(bytes, rank: rank, stream: stream)
         case .rankUsage(let rank, let usage):
             recordEvent(.rankUsage, rank: rank, usage: usage)
-            if Int64(usage.peakMemory) > peakMemory?.bytes ?? 0 { peakMemory = (rank, Int64(usage.peakMemory)) }
+            let peak = Int64(clamping: usage.peakMemory)
+            if peak > peakMemory?.bytes ?? 0 { peakMemory = (rank, peak) }
         case .nodeUsage(let usage): recordEvent(.nodeUsage, node: node, usage: usage)
         case .wired: hasWired = true
         case .memoryKills(let kills): noteMemoryKills(kills, node)

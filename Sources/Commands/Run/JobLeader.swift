@@ -21,16 +21,13 @@ final class JobLeader {
     let rankStart: RankStart
     let key: String
     private let secret = RandomBytes.make(32)
-    private let listener: OwnedDescriptor
     private let port: UInt16
     private let signals: Int32
     let isQuiet: Bool
 
     var machine: JobStateMachine
     /// Connections that have not said which node they are.
-    private var strangers: [Stranger] = []
-    /// No more connections are taken before (`MonotonicTime`).
-    private var listenerRestsUntil = 0
+    private let strangers: UnprovenPeers
     var agents: [Int: AgentLink] = [:]
     var streams = LeaderStreams()
     /// Whose process a channel is, for remote commands; nil origin: the job's own.
@@ -82,12 +79,6 @@ final class JobLeader {
     /// Its commands, while they run.
     private var commentators: [HelperProcess] = []
 
-    struct Stranger {
-        var connection: Connection
-        var address: String
-        var since: Int
-    }
-
     final class AgentLink {
         let connection: Connection
         let address: String
@@ -112,10 +103,6 @@ final class JobLeader {
         var rank: Int
     }
 
-    /// Connections taken in one turn of the loop: a flood of them keeps nobody else waiting.
-    private static let acceptsPerTurn = 64
-    private static let restMilliseconds = 100
-    private static let strangerMilliseconds = 10_000
     private static let pingMilliseconds = 5_000
 
     init(
@@ -143,7 +130,7 @@ final class JobLeader {
         do throws(SyscallError) {
             let bound = try TCPSocket.listen(port: port)
             self.port = bound.port
-            listener = bound.takeDescriptor()
+            strangers = UnprovenPeers(listener: bound.takeDescriptor(), secret: secret)
             let handled = Self.handledSignals(atTerminal: foreground != nil)
             _ = linux_sigprocmask(SIG_BLOCK, handled, nil)
             signals = try checked("signalfd") { linux_signalfd(handled, Int32(O_CLOEXEC) | Int32(O_NONBLOCK)) }
@@ -174,7 +161,7 @@ final class JobLeader {
 
     private enum Source {
         case listener, signals, store
-        case stranger(Int)
+        case stranger(UnprovenPeers.ID)
         case agent(Int)
         case helper(HelperProcess)
         case controller(Controller)
@@ -199,7 +186,7 @@ final class JobLeader {
                 slots.append(pollfd(fd: descriptor, events: Int16(events), revents: 0))
                 sources.append(source)
             }
-            if poll(&slots, nfds_t(slots.count), machine.phase == .ended ? 100 : 500) > 0 {
+            if poll(&slots, nfds_t(slots.count), strangers.timeout(machine.phase == .ended ? 100 : 500)) > 0 {
                 for (slot, source) in zip(slots, sources) where slot.revents != 0 { handle(source) }
             }
             collectHelpers()
@@ -217,11 +204,11 @@ final class JobLeader {
     private func watch(_ add: (Int32, Int32, Source) -> Void) {
         add(signals, POLLIN, .signals)
         if let session = store?.etcd { add(session.descriptor, POLLIN, .store) }
-        if MonotonicTime.now() >= listenerRestsUntil { add(listener.raw, POLLIN, .listener) }
-        for (index, stranger) in strangers.enumerated() {
+        add(strangers.watched, POLLIN, .listener)
+        for (id, stranger) in strangers.peers {
             add(
                 stranger.connection.descriptor.raw, POLLIN | (stranger.connection.wantsWrite ? POLLOUT : 0),
-                .stranger(index))
+                .stranger(id))
         }
         for (node, link) in agents where !link.connection.isClosed {
             add(
@@ -240,10 +227,10 @@ final class JobLeader {
 
     private func handle(_ source: Source) {
         switch source {
-        case .listener: acceptStrangers()
+        case .listener: strangers.accept()
         case .signals: takeSignals()
         case .store: break  // `tendStore` looks every turn
-        case .stranger(let index): hear(index)
+        case .stranger(let id): hear(id)
         case .agent(let node): hearAgent(node)
         case .helper(let helper): _ = helper.readOutput()
         case .controller(let controller): hear(controller)
@@ -277,55 +264,30 @@ final class JobLeader {
 
     // MARK: Agents
 
-    /// What strangers may hold of this process's descriptors, beside those of nodes and of the leader itself.
-    private var strangerBudget: Int {
-        min(1024, max(8, (DescriptorLimit.count - 4 * job.map.nodes.count - 64) / 2))
-    }
-
-    /// Whoever connects is a stranger until it proves that it knows the job's secret, which takes an agent
-    /// milliseconds. When descriptors run out, who has been silent longest goes.
-    private func acceptStrangers() {
-        for _ in 0..<Self.acceptsPerTurn {
-            guard let accepted = TCPSocket.accept(listener.raw) else {
-                guard errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM else { return }
-                // Without a stranger to send away there is nothing to do but to wait; the listener stays ready.
-                if strangers.isEmpty { listenerRestsUntil = MonotonicTime.now() + Self.restMilliseconds }
-                if !strangers.isEmpty { strangers.removeFirst().connection.close() }
-                return
-            }
-            if strangers.count >= strangerBudget { strangers.removeFirst().connection.close() }
-            let handshake = Handshake(.leader, secret: secret, nonce: RandomBytes.make(Handshake.nonceBytes))
-            let address = accepted.address
-            strangers.append(
-                Stranger(
-                    connection: Connection(accepted.takeDescriptor(), handshake: handshake), address: address,
-                    since: MonotonicTime.now()))
-        }
-    }
-
-    private func hear(_ index: Int) {
-        guard index < strangers.count else { return }
-        let stranger = strangers[index]
+    private func hear(_ id: UnprovenPeers.ID) {
+        guard let stranger = strangers.peers[id] else { return }
         do throws(WireFailure) {
-            let messages = try stranger.connection.receive()
-            stranger.connection.flush()
-            if case .control(let words)? = messages.first {
-                strangers.remove(at: index)
-                return admit(Controller(stranger.connection), words)
+            let messages = try strangers.hear(id)
+            switch messages.first {
+            case .control?: admit(Controller(stranger.connection), messages)
+            case .hello(let name, let place, let key)?:
+                // A number was given where one command starts one agent; else names tell, which systems
+                // write with or without the domain.
+                admit(stranger, as: place >= 0 ? place : machine.node(named: name) ?? -1, key: key)
+            default: return
             }
-            guard case .hello(let name, let place, let key)? = messages.first else { return }
-            // A number was given where one command starts one agent; else names tell, which systems
-            // write with or without the domain.
-            let node = place >= 0 ? place : machine.node(named: name) ?? -1
-            guard job.map.nodes.indices.contains(node), agents[node] == nil else {
-                stranger.connection.close()
-                return
-            }
-            agents[node] = AgentLink(stranger.connection, address: stranger.address, publicKey: key)
-            stranger.connection.flush()
-            strangers.remove(at: index)
-            act(machine.handle(.agentJoined(node: node), now: MonotonicTime.now()))
-        } catch { stranger.connection.close() }
+        } catch {}
+        strangers.remove(id)
+    }
+
+    private func admit(_ stranger: UnprovenPeers.Peer, as node: Int, key: [UInt8]) {
+        guard job.map.nodes.indices.contains(node), agents[node] == nil else {
+            // Told so, it does not come again.
+            stranger.connection.send(.stop(graceMilliseconds: 0))
+            return stranger.connection.flush()
+        }
+        agents[node] = AgentLink(stranger.connection, address: stranger.address, publicKey: key)
+        act(machine.handle(.agentJoined(node: node), now: MonotonicTime.now()))
     }
 
     private func hearAgent(_ node: Int) {
@@ -343,7 +305,7 @@ final class JobLeader {
     /// not listen, so silence proves nothing then.
     private func keepInTouch() {
         let now = MonotonicTime.now()
-        strangers.removeAll { $0.connection.isClosed || now - $0.since > Self.strangerMilliseconds }
+        strangers.removeOverdue(now: now)
         if now >= nextPing {
             nextPing = now + Self.pingMilliseconds
             sendToAll(.ping)

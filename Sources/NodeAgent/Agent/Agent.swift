@@ -45,6 +45,9 @@ package final class Agent {
     var memoryLimit: UInt64?
     private var memoryKills: UInt64 = 0
     private var lastHeard = MonotonicTime.now()
+    /// The leader closed the connection without a word: it never took us for one of the job's.
+    package private(set) var wasTurnedAway = false
+    private var hasHeardLeader = false
     private var isFinished = false
     /// The ranks are stopped on the leader's word.
     var isSuspended = false
@@ -98,14 +101,17 @@ package final class Agent {
     package func run() {
         while !isFinished {
             var (slots, sources) = watched()
-            let ready = poll(&slots, nfds_t(slots.count), Int32(nextTimeout()))
+            let ready = poll(&slots, nfds_t(slots.count), nextTimeout())
             if ready > 0 {
                 for (slot, source) in zip(slots, sources) where slot.revents != 0 { handle(source) }
             }
             advanceEnding(hasChildren: reap())
             management?.considerRelease()
             leader.flush()
-            if leader.isClosed, ending == nil { stop(graceMilliseconds: job?.graceMilliseconds ?? 0) }
+            if leader.isClosed, ending == nil {
+                wasTurnedAway = !hasHeardLeader
+                stop(graceMilliseconds: job?.graceMilliseconds ?? 0)
+            }
             if MonotonicTime.now() - lastHeard > Self.leaderSilenceMilliseconds { leader.close() }
         }
     }
@@ -120,8 +126,8 @@ package final class Agent {
         watch(signals, POLLIN, .signals)
         if !leader.isClosed { watch(leader.descriptor.raw, POLLIN | (leader.wantsWrite ? POLLOUT : 0), .leader) }
         if let service {
-            watch(service.listener.raw, POLLIN, .listener)
-            if let door { watch(door.listener.raw, POLLIN, .door) }
+            watch(service.listener.watched, POLLIN, .listener)
+            if let door { watch(door.listener.watched, POLLIN, .door) }
             for (id, client) in service.clients {
                 watch(
                     client.connection.descriptor.raw,
@@ -145,11 +151,12 @@ package final class Agent {
         return (slots, sources)
     }
 
-    private func nextTimeout() -> Int {
-        guard ending != nil else {
-            return management?.isWaiting ?? false ? RankManagement.intervalMilliseconds : 1000
-        }
-        return 20  // while ending, children are adopted and end without a signal for each
+    private func nextTimeout() -> Int32 {
+        // While ending, children are adopted and end without a signal for each.
+        var milliseconds: Int32 = ending != nil ? 20 : 1000
+        if ending == nil, management?.isWaiting ?? false { milliseconds = RankManagement.intervalMilliseconds }
+        milliseconds = service?.listener.timeout(milliseconds) ?? milliseconds
+        return door?.listener.timeout(milliseconds) ?? milliseconds
     }
 
     private func handle(_ source: Source) {
@@ -231,6 +238,7 @@ package final class Agent {
         do throws(WireFailure) {
             for message in try leader.receive() {
                 lastHeard = MonotonicTime.now()
+                hasHeardLeader = true
                 handle(message)
             }
         } catch { leader.close() }

@@ -9,7 +9,8 @@ import LinuxSystem
 /// The socket lies in a directory of the user's on the host (`MeetingPlace`), out of the reach of what runs in
 /// the container: nobody there can answer in the agent's place once it has ended.
 final class JoinDoor {
-    let listener: OwnedDescriptor
+    private let socket: OwnedDescriptor
+    private(set) var listener: RestingListener
     private let place: MeetingPlace
     private let name: CString
     private let lock: OwnedDescriptor
@@ -25,24 +26,25 @@ final class JoinDoor {
         self.lock = OwnedDescriptor(owning: lock)
         let socket = UnixSocket.make(isBlocking: false)
         guard socket >= 0 else { throw AgentFailure(step: "socket", subject: String(cString: name)) }
-        listener = OwnedDescriptor(owning: socket)
+        self.socket = OwnedDescriptor(owning: socket)
+        listener = RestingListener(socket)
         guard place.bind(socket, to: name) else { throw AgentFailure(step: "bind", subject: String(cString: name)) }
     }
 
     /// Inside: who comes from now on is let in.
     func open() throws(AgentFailure) {
         namespaces = ContainerNamespaces.own()
-        guard namespaces != nil, listen(listener.raw, 1024) == 0 else {
+        guard namespaces != nil, listen(socket.raw, 1024) == 0 else {
             throw AgentFailure(step: "listen", subject: String(cString: name))
         }
     }
 
     func answer() {
         while true {
-            let socket = linux_accept4(listener.raw, Int32(SOCK_CLOEXEC.rawValue))
-            if socket < 0 { return }
-            _ = namespaces?.send(to: socket)
-            close(socket)
+            let client = listener.accept()
+            if client < 0 { return }
+            _ = namespaces?.send(to: client)
+            close(client)
         }
     }
 

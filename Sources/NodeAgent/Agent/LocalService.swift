@@ -10,7 +10,8 @@ import LinuxSystem
 ///
 /// Only processes of the job's own user are served; the kernel tells us who they are (SO_PEERCRED).
 final class LocalService {
-    let listener: OwnedDescriptor
+    private let socket: OwnedDescriptor
+    private(set) var listener: RestingListener
     private(set) var clients: [UInt32: Client] = [:]
     private var nextID: UInt32 = 1
 
@@ -39,7 +40,8 @@ final class LocalService {
         outsideName = AgentAddress.service(key)
         let socket = UnixSocket.make(isBlocking: false)
         guard socket >= 0 else { throw AgentFailure(step: "socket", subject: Self.path) }
-        listener = OwnedDescriptor(owning: socket)
+        self.socket = OwnedDescriptor(owning: socket)
+        listener = RestingListener(socket)
         if hasContainer {
             guard UnixSocket.bind(socket, to: Self.path) else { throw AgentFailure(step: "bind", subject: Self.path) }
         } else {
@@ -62,8 +64,7 @@ final class LocalService {
 
     func accept() {
         while true {
-            let socket = linux_accept4(
-                listener.raw, Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue))
+            let socket = listener.accept(isBlocking: false)
             if socket < 0 { return }
             let owned = OwnedDescriptor(owning: socket)
             var pid: pid_t = 0

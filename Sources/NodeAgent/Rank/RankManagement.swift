@@ -33,7 +33,7 @@ final class RankManagement {
 
     /// A barrier that takes longer is looked at, this often.
     private static let patienceMilliseconds = 100
-    static let intervalMilliseconds = 50
+    static let intervalMilliseconds: Int32 = 50
 
     init(_ job: JobAssignment) {
         let first = job.ranksPerNode.prefix(job.nodeIndex).reduce(0, +)

@@ -25,6 +25,7 @@ package final class Connection {
     }
 
     package var isAuthenticated: Bool { handshake?.isFinished ?? true }
+    package var handshakeSteps: Int { handshake?.stepsTaken ?? Handshake.steps }
     package var wantsWrite: Bool { outgoing.count > outgoingStart && !isClosed }
     package var isCongested: Bool { outgoing.count - outgoingStart > Self.congestedBytes }
 

@@ -36,6 +36,16 @@ package struct Handshake: Sendable {
 
     package var isFinished: Bool { step == .finished }
 
+    /// How many of its `steps` the other end has made us take.
+    package var stepsTaken: Int {
+        switch step {
+        case .opening: 0
+        case .answering: 1
+        case .finished: Self.steps
+        }
+    }
+    package static let steps = 2
+
     /// What the agent sends first; the leader sends nothing before it was spoken to.
     package var opening: [UInt8] { side == .agent ? Self.magic + own : [] }
 

@@ -86,6 +86,13 @@ package enum TCPSocket {
         private var descriptor: OwnedDescriptor
         package consuming func takeDescriptor() -> OwnedDescriptor { descriptor }
         package let address: String
+        /// How long the other end has been silent, the time before it was accepted included (tcp(7), TCP_INFO).
+        package var silenceMilliseconds: Int {
+            var info = tcp_info()
+            var size = socklen_t(MemoryLayout<tcp_info>.size)
+            guard getsockopt(descriptor.raw, Int32(IPPROTO_TCP), TCP_INFO, &info, &size) == 0 else { return 0 }
+            return Int(info.tcpi_last_data_recv)
+        }
         fileprivate init(_ descriptor: consuming OwnedDescriptor, address: String) {
             self.descriptor = descriptor
             self.address = address
@@ -93,8 +100,8 @@ package enum TCPSocket {
     }
 
     /// The next waiting connection, nil when there is none, and the peer's address.
-    package static func accept(_ listener: Int32) -> Accepted? {
-        let raw = linux_accept4(listener, Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue))
+    package static func accept(_ listener: inout RestingListener) -> Accepted? {
+        let raw = listener.accept(isBlocking: false)
         guard raw >= 0 else { return nil }
         setOption(raw, Int32(IPPROTO_TCP), TCP_NODELAY)
         var peer = sockaddr_in()
