@@ -18,6 +18,7 @@ let package = Package(
         .executable(name: "ArchiveFuzzer", targets: ["ArchiveFuzzer"]),
         .executable(name: "ImageTextFuzzer", targets: ["ImageTextFuzzer"]),
         .executable(name: "RegistryRequestFuzzer", targets: ["RegistryRequestFuzzer"]),
+        .executable(name: "LeaderFrameFuzzer", targets: ["LeaderFrameFuzzer"]),
     ],
     targets: [
         .target(name: "CLinux"),
@@ -41,6 +42,19 @@ let package = Package(
         .target(name: "RegistryWire", dependencies: ["OCIModel"], swiftSettings: instrumented),
         .executableTarget(
             name: "RegistryRequestFuzzer", dependencies: ["RegistryWire", "OCIModel", "FuzzerDriver"],
+            swiftSettings: instrumented, linkerSettings: linked),
+        .target(name: "JobModel", swiftSettings: instrumented),
+        .target(name: "Orchestrator", dependencies: ["JobModel", "Diagnostics"], swiftSettings: instrumented),
+        .target(name: "Crypto"),  // in swift-crypto's place
+        // Its wire alone.
+        .target(
+            name: "NodeAgent", dependencies: ["Crypto", "JobModel", "LinuxSystem", "CLinux"],
+            swiftSettings: instrumented),
+        .executableTarget(
+            name: "LeaderFrameFuzzer",
+            dependencies: [
+                "NodeAgent", "Orchestrator", "JobModel", "LinuxSystem", "CLinux", "Diagnostics", "FuzzerDriver",
+            ],
             swiftSettings: instrumented, linkerSettings: linked),
         .executableTarget(
             name: "PlanFuzzer", dependencies: ["LaunchPlan", "FuzzerDriver"], swiftSettings: instrumented,

@@ -73,6 +73,6 @@ package enum ExitCode {
     package static let notExecutable: Int32 = 126
     /// The command was not found.
     package static let notFound: Int32 = 127
-    /// Ended by signal `number`.
-    package static func signal(_ number: Int32) -> Int32 { 128 + number }
+    /// Ended by signal `number`; of a number that no signal has (signal(7)), the highest or lowest code there is.
+    package static func signal(_ number: Int32) -> Int32 { 128 + min(max(number, 0), 127) }
 }

@@ -129,11 +129,6 @@ package struct JobSummary: Encodable, Sendable {
     }
 
     package var total: ResourceUsage {
-        ranks.compactMap(\.usage).reduce(into: ResourceUsage()) {
-            $0.cpuMicroseconds += $1.cpuMicroseconds
-            $0.peakMemory = max($0.peakMemory, $1.peakMemory)
-            $0.readBytes += $1.readBytes
-            $0.writtenBytes += $1.writtenBytes
-        }
+        ranks.compactMap(\.usage).reduce(ResourceUsage()) { $0.adding($1) }
     }
 }

@@ -76,6 +76,36 @@ import Testing
         }
     }
 
+    @Test(arguments: [-1, 256, 256 + 128, 511, Int(Int32.max), Int(Int32.min)]) func noSuchEnd(_ number: Int) {
+        var words = WireWriter()
+        words.put(0)
+        words.put(number)
+        let kind = WireMessage.rankExited(rank: 0, .exited(0)).frame.kind
+        #expect(throws: WireFailure.self) { try WireMessage(Frame(kind: kind, payload: words.bytes)) }
+    }
+
+    /// What a rank says that it used is bounded where it is read: the leader and its record add it up.
+    @Test func amountsBeyondAllNumbersAreBounded() throws {
+        for text in ["18446744073709551615", "9223372036854775808", "9007199254740993"] {
+            var words = WireWriter()
+            words.put(0)
+            words.put([[UInt8]](repeating: Array(text.utf8), count: 4))
+            let kind = WireMessage.rankUsage(rank: 0, ResourceUsage()).frame.kind
+            guard case .rankUsage(0, let usage) = try WireMessage(Frame(kind: kind, payload: words.bytes)) else {
+                return #expect(Bool(false), "another message")
+            }
+            #expect(usage.peakMemory == ResourceUsage.limit && usage.writtenBytes == ResourceUsage.limit)
+            var sum = usage
+            for _ in 0..<5000 { sum = sum.adding(usage) }
+            #expect(sum.cpuMicroseconds == UInt64.max && sum.peakMemory == ResourceUsage.limit)
+        }
+        let kills = MemoryKills(rank: 1, isRank: true, count: 1, limit: .max, peak: .max)
+        guard case .memoryKills(let heard) = try WireMessage(WireMessage.memoryKills(kills).frame) else {
+            return #expect(Bool(false), "another message")
+        }
+        #expect(heard.limit == ResourceUsage.limit && heard.peak == ResourceUsage.limit)
+    }
+
     @Test func hostileBytesAreRefusedBeforeMemoryIsSpent() {
         var decoder = FrameDecoder()
         [UInt8](repeating: 0xFF, count: 12).withUnsafeBytes { decoder.add($0) }
@@ -86,7 +116,7 @@ import Testing
         #expect(throws: WireFailure.self) { try WireMessage(list) }
         // Random payloads for every kind: an error or a message, never a trap.
         var generator = SystemRandomNumberGenerator()
-        for kind in UInt16(0)...30 {
+        for kind in UInt16(0)...70 {
             for _ in 0..<200 {
                 let count = Int.random(in: 0...40, using: &generator)
                 let payload = (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }

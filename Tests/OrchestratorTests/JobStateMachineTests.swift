@@ -212,6 +212,15 @@ private let failure = Diagnostic(DiagnosticCode("test"), "n2")
         #expect(machine.handle(.agentEmpty(node: 1, unkillable: 0), now: 3) == [.finish(code: 143)])
     }
 
+    /// A code is one byte (exit(3)), whatever number somebody gives for a signal.
+    @Test(arguments: [Int32.max, 128, -1, Int32.min]) func noSuchSignal(number: Int32) {
+        var machine = machine()
+        #expect(machine.handle(.terminated(signal: number), now: 1) == [stop])
+        _ = machine.handle(.agentEmpty(node: 0, unkillable: 0), now: 2)
+        let end = machine.handle(.agentEmpty(node: 1, unkillable: 0), now: 3)
+        #expect(end == [.finish(code: number < 0 ? 128 : 255)])
+    }
+
     @Test func silenceDoesNotKeepUsForEver() {
         var machine = machine()
         _ = machine.handle(.terminated(signal: 15), now: 0)

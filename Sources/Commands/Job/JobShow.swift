@@ -84,7 +84,7 @@ struct JobEvents: ParsableCommand {
             words.append("exit \(code)")
         }
         if let count = event.count { words.append("\(count)") }
-        if let usage = event.usage { words.append("\(usage.cpuSeconds) s, \(ByteCount.text(Int64(usage.peakMemory)))") }
+        if let usage = event.usage { words.append("\(usage.cpuSeconds) s, \(ByteCount.text(Int64(clamping: usage.peakMemory)))") }
         if let job = event.job { words.append("\(job.image) \(job.command.joined(separator: " "))") }
         if let text = event.text { words.append(text) }
         if let code = event.code { words.append("[\(code)]") }

@@ -72,7 +72,8 @@ extension JobLeader {
         }
         switch words.first {
         case "cancel":
-            let number = words.count > 1 ? Int32(words[1]) ?? SIGTERM : SIGTERM
+            let number = words.count > 1 ? Int32(words[1]) ?? 0 : SIGTERM
+            guard (1...64).contains(number) else { return answer(EINVAL, "no such signal") }
             answer()
             if isSuspended { setSuspended(false) }
             note("cancelled by 'trireme job cancel'")

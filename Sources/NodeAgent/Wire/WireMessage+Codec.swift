@@ -291,7 +291,7 @@ extension WireMessage {
             self = .memoryKills(
                 MemoryKills(
                     rank: try r.number(), isRank: try r.number() != 0, count: try r.number(),
-                    limit: UInt64(try r.text()) ?? 0, peak: UInt64(try r.text()) ?? 0))
+                    limit: try r.amount(), peak: try r.amount()))
         case Kind.modex:
             self = .modex(ticket: try r.number(), status: try r.number(), bytes: try r.data())
         case Kind.rankJoining: self = .rankJoining(rank: try r.number())
@@ -369,7 +369,7 @@ extension ResourceUsage {
         [cpuMicroseconds, peakMemory, readBytes, writtenBytes].map { Array("\($0)".utf8) }
     }
     fileprivate init(words: [String]) {
-        func number(_ index: Int) -> UInt64 { index < words.count ? UInt64(words[index]) ?? 0 : 0 }
+        func number(_ index: Int) -> UInt64 { index < words.count ? UInt64(amount: words[index]) : 0 }
         self.init(cpuMicroseconds: number(0), peakMemory: number(1), readBytes: number(2), writtenBytes: number(3))
     }
 }
@@ -391,7 +391,13 @@ extension WireWriter {
     }
 }
 
+extension UInt64 {
+    /// In decimal digits, within what there can be; 0 for anything else.
+    fileprivate init(amount text: String) { self = Swift.min(UInt64(text) ?? 0, ResourceUsage.limit) }
+}
+
 extension WireReader {
+    fileprivate mutating func amount() throws(WireFailure) -> UInt64 { UInt64(amount: try text()) }
     fileprivate mutating func terminal() throws(WireFailure) -> TerminalSize? {
         let size = TerminalSize(rows: try number(), columns: try number())
         return size.rows < 0 ? nil : size
@@ -399,7 +405,8 @@ extension WireReader {
     fileprivate mutating func status(_ frame: Frame) throws(WireFailure) -> ExitStatus {
         switch try number() {
         case let code where (0..<256).contains(code): .exited(Int32(code))
-        case let value where (256..<512).contains(value): .signaled(Int32(value - 256))
+        // signal(7) knows 64; wait(2) has room for 127.
+        case let value where (257..<384).contains(value): .signaled(Int32(value - 256))
         default: throw .malformed(frame.kind)
         }
     }
