@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// Milliseconds on a clock nobody sets (clock_gettime(2), CLOCK_MONOTONIC).
