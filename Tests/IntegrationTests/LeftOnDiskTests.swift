@@ -103,6 +103,50 @@ import Testing
         #expect(clean.status == 0, "\(clean.errorText)")
         #expect(try fixture.shell("ls | grep -F .partial-").lines == ["my.partial-notes"])
     }
+
+    @Test(
+        "A directory or an archive whose making is killed is not there; what is left of it goes with the next one, or with clean"
+    )
+    func killedDirectory() throws {
+        let program = try Programs.path("trireme-cli")
+        try fixture.shell(
+            """
+            mkdir -p big; head -c 3000000 /dev/urandom >big/z; echo a >big/a; tar -C big -cf big.tar .
+            \(program) image convert -q ./big big.sqfs
+            TRIREME_STORE=$PWD/store \(program) image import big.tar big:1 >/dev/null; echo old >saved.tar
+            """)
+        /// Half way, whatever the machine's speed: SIGXFSZ (setrlimit(2)) ends it at half a megabyte of a file.
+        func kill(_ words: String) throws {
+            let killed = try fixture.shell(
+                """
+                export TRIREME_STORE=$PWD/store
+                (ulimit -c 0; ulimit -f 1000; exec \(program) \(words)) 2>/dev/null || echo $?
+                """)
+            #expect(killed.lines == ["\(128 + SIGXFSZ)"], "\(words)")
+        }
+        func partials() throws -> [String] { try fixture.shell("ls | grep -F .partial- || true").lines }
+        try kill("image convert -q ./big.sqfs out")
+        #expect(try partials().count == 1)
+        #expect(try fixture.shell("ls -d out 2>/dev/null || echo none").outputText == "none\n")
+        let again = try runProgram([program, "image", "convert", "-q", "./big.sqfs", "out/"], directory: fixture.path)
+        #expect(again.status == 0, "\(again.errorText)")
+        #expect(try partials() == [])
+        try fixture.shell("cmp out/z big/z; [ $(stat -c %a out) = 755 ]")
+
+        try kill("image convert -q ./big.sqfs other")
+        try fixture.shell("mkdir mine.partial-notes living.partial-1")
+        #expect(try partials().count == 3)
+        let held = "flock living.partial-1 \(program) clean"
+        try fixture.shell("export TRIREME_STORE=$PWD/store TRIREME_TMPDIR=$PWD HOME=$PWD; " + held)
+        #expect(try partials() == ["living.partial-1", "mine.partial-notes"])
+
+        try kill("save -q -o saved.tar big:1")
+        #expect(try partials().count == 3)
+        #expect(try fixture.shell("cat saved.tar").outputText == "old\n")
+        #expect(try fixture.trireme("save", "-q", "-o", fixture.path + "/saved.tar", "big:1").status == 0)
+        #expect(try partials().count == 2)
+        #expect(try fixture.shell("tar -tf saved.tar | grep -c manifest.json").outputText == "1\n")
+    }
 }
 
 extension String {

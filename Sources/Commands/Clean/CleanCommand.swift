@@ -14,7 +14,7 @@ package struct CleanCommand: ParsableCommand {
         commandName: "clean", abstract: "Remove leftovers of dead commands; with --all everything of trireme here.",
         discussion: """
             Without options nothing that a living command uses, no image and no cluster goes: only unfinished \
-            loads, half unpacked copies, half written files in this directory and empty control groups whose owner is gone. With --all virtual clusters \
+            loads, half unpacked copies, half written files and directories (NAME.partial-PID) in this directory, the home and temporary space, and empty control groups whose owner is gone. With --all virtual clusters \
             are ended, and the image store, records and caches removed: the machine is as it was. On a terminal \
             --all asks first.
             """)

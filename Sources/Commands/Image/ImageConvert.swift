@@ -232,21 +232,20 @@ package struct ImageConvert: ParsableCommand {
     }
 
     private func unpack(_ reader: SquashReader) throws(Diagnostic) {
-        do throws(SyscallError) {
-            guard mkdir(target, 0o755) == 0 else { throw SyscallError("mkdir", target) }
-        } catch {
+        let partial: PartialDirectory
+        do throws(SyscallError) { partial = try PartialDirectory(for: target) } catch {
             throw Diagnostic(DiagnosticCode("conversion-refused"), target, reasons: [error.sentence])
         }
         do throws(SyscallError) {
-            let directory = try OwnedDescriptor.open(target, O_RDONLY | O_DIRECTORY)
             var options = SquashExtraction.Options()
             options.skipping = [Array(SingleFileImage.directory.utf8)]
-            var extraction = SquashExtraction(reader, into: directory.raw, options: options)
+            var extraction = SquashExtraction(reader, into: partial.directory.raw, options: options)
             let summary: ExtractionSummary
             do throws(ArchiveFault) { summary = try extraction.run() } catch {
                 throw SyscallError(
                     "extract", "\(error.entry) \(error.reason)", errno: error.errno == 0 ? EBADMSG : error.errno)
             }
+            try partial.finish()
             guard !quiet else { return }
             if summary.skippedDevices > 0 {
                 Output.standard.line("note: \(summary.skippedDevices) devices were left out", to: .progress)
@@ -254,7 +253,8 @@ package struct ImageConvert: ParsableCommand {
             Output.standard.line(
                 "\(target): \(summary.entries) files, \(ByteCount.text(summary.bytes))\(Self.dropped(summary))")
         } catch {
-            removeTarget()
+            // Half a directory is not left behind.
+            partial.remove()
             throw Diagnostic(DiagnosticCode("conversion-refused"), target, reasons: [error.sentence])
         }
     }
@@ -265,15 +265,5 @@ package struct ImageConvert: ParsableCommand {
         if summary.droppedSetID > 0 { words.append("set-id bits of \(summary.droppedSetID)") }
         if summary.droppedAttributes > 0 { words.append("\(summary.droppedAttributes) privileged attributes") }
         return words.isEmpty ? "" : ", without " + words.joined(separator: " and ") + " (recorded: user.trireme.mode)"
-    }
-
-    /// Half a directory is not left behind.
-    private func removeTarget() {
-        guard let real = realpath(target, nil) else { return }
-        defer { free(real) }
-        let path = String(cString: real)
-        let cut = path.lastIndex(of: "/") ?? path.startIndex
-        guard let parent = try? OwnedDescriptor.open(String(path[..<cut]) + "/", O_RDONLY | O_DIRECTORY) else { return }
-        try? DirectoryTree.remove(Array(path[path.index(after: cut)...].utf8), in: parent.raw)
     }
 }

@@ -78,17 +78,15 @@ package struct ImageSave: ParsableCommand {
             return try store.save(images, as: format, to: target, subject: output, progress: progress.note)
         }
         // A file is there whole or not at all.
-        let staged = "\(output).\(getpid()).partial"
+        let partial: PartialFile
+        do throws(SyscallError) { partial = try PartialFile(for: output, replaces: true) } catch {
+            throw unwritable(output, error)
+        }
         do {
-            let target = try opened(output) { () throws(SyscallError) in
-                try OwnedDescriptor.open(staged, O_WRONLY | O_CREAT | O_EXCL, mode: 0o666)
-            }
-            try store.save(images, as: format, to: target, subject: output, progress: progress.note)
-            do throws(SyscallError) { try checked("rename", output) { rename(staged, output) } } catch {
-                throw Diagnostic(DiagnosticCode("archive-unwritable"), output, reasons: [error.sentence])
-            }
+            try store.save(images, as: format, to: partial.file, subject: output, progress: progress.note)
+            do throws(SyscallError) { try partial.finish() } catch { throw unwritable(output, error) }
         } catch {
-            unlink(staged)
+            partial.remove()
             throw error
         }
     }
@@ -96,9 +94,11 @@ package struct ImageSave: ParsableCommand {
     private static func opened(
         _ subject: String, _ open: () throws(SyscallError) -> OwnedDescriptor
     ) throws(Diagnostic) -> OwnedDescriptor {
-        do throws(SyscallError) { return try open() } catch {
-            throw Diagnostic(DiagnosticCode("archive-unwritable"), subject, reasons: [error.sentence])
-        }
+        do throws(SyscallError) { return try open() } catch { throw unwritable(subject, error) }
+    }
+
+    private static func unwritable(_ subject: String, _ error: SyscallError) -> Diagnostic {
+        Diagnostic(DiagnosticCode("archive-unwritable"), subject, reasons: [error.sentence])
     }
 }
 
