@@ -205,6 +205,42 @@ func diagnosticCode(_ body: () throws -> Void) -> String? {
         #expect(try !self.plan(host, own).1.mounts.contains { $0.destination.hasPrefix("/.trireme") })
     }
 
+    /// What is missing for `--rocm`, from the bus up to the nodes, and nothing of another vendor's driver.
+    @Test func amdThatIsNotThere() throws {
+        func said(_ files: [(String, String)]) throws -> String {
+            let host = try HostFixture()
+            for (place, text) in files { try host.file(place, text) }
+            do { _ = try plan(host, image(), vendor: .amd) } catch let error as Diagnostic {
+                #expect(error.code.rawValue == "gpu-missing")
+                let text = (error.reasons + error.remedies).joined(separator: "\n")
+                #expect(text.contains("--device /dev/kfd") && text.contains("--gpus all"), "\(text)")
+                #expect(!text.contains("nvidia-modprobe"), "\(text)")
+                return text
+            }
+            return ""
+        }
+        let bus = "/sys/bus/pci/devices/0000:03:00.0/"
+        let card = [(bus + "vendor", "0x1002\n"), (bus + "class", "0x038000\n")]
+        #expect(try said([]).contains("/dev/kfd"))
+        let asleep = try said(card)
+        #expect(asleep.contains("0000:03:00.0") && asleep.contains("modprobe amdgpu"), "\(asleep)")
+        let hidden = try said(card + [("/sys/module/amdgpu/version", "")])
+        #expect(hidden.contains("amdgpu is loaded") && !hidden.contains("modprobe"), "\(hidden)")
+        #expect(try said([("/dev/kfd", "")]).contains("renderD*"))
+        #expect(try said([("/dev/nvidiactl", ""), ("/proc/driver/nvidia/version", "x")]).contains("--nv"))
+    }
+
+    @Test("A node that does not open for the caller is said", .enabled(if: geteuid() != 0)) func amdThatIsClosed()
+        throws
+    {
+        let host = try HostFixture()
+        for node in ["kfd", "dri/renderD128"] { try host.file("/dev/" + node) }
+        try FileManager.default.setAttributes([.posixPermissions: 0], ofItemAtPath: host.path + "/dev/kfd")
+        let (devices, _) = try plan(host, image(), vendor: .amd)
+        #expect(
+            devices.notes.contains { $0.contains("/dev/kfd is closed") && $0.contains("group") }, "\(devices.notes)")
+    }
+
     @Test func intel() throws {
         let host = try HostFixture()
         try host.file("/dev/dri/renderD128")

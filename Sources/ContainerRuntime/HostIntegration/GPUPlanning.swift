@@ -5,7 +5,7 @@ import Diagnostics
 package struct GPUPlanning {
     package enum Vendor: String, Sendable { case nvidia = "NVIDIA", amd = "AMD", intel = "Intel" }
 
-    private let host: HostLibraries
+    let host: HostLibraries
     private let image: ImageLibraries
     private let environment: (String) -> String?
 
@@ -58,19 +58,24 @@ package struct GPUPlanning {
     }
 
     private func missing(_ vendor: Vendor?, _ option: String) -> Diagnostic {
+        if vendor == .amd { return missingAMD(option) }
         var looked: [String] = []
         if vendor == nil || vendor == .nvidia { looked += NvidiaDriver.traces }
-        if vendor == nil || vendor == .amd { looked.append("/dev/kfd") }
+        if vendor == nil { looked.append("/dev/kfd") }
         if vendor == nil || vendor == .intel { looked.append("/dev/dri/renderD*") }
         if vendor == nil { looked += CDIPlanning.directories.map { "\($0)/*.{json,yaml}" } }
         let places = looked.map(host.root.outside).joined(separator: ", ")
+        var remedies = [
+            "run on a node with GPUs (srun --gpus=1 …)", "as administrator: modprobe nvidia, nvidia-modprobe -u",
+        ]
+        if vendor == nil { remedies[1] += "; of AMD: modprobe amdgpu" }
+        if vendor == .nvidia, host.root.exists("/dev/kfd") {
+            remedies.insert("this host's GPUs are AMD's: --rocm", at: 0)
+        }
         return Diagnostic(
             DiagnosticCode("gpu-missing"), option,
             reasons: ["this host has no \(vendor.map { $0.rawValue + " " } ?? "")GPU driver", "looked for \(places)"],
-            remedies: [
-                "run on a node with GPUs (srun --gpus=1 …)", "as administrator: modprobe nvidia, nvidia-modprobe -u",
-                "trireme doctor",
-            ])
+            remedies: remedies + ["trireme doctor"])
     }
 
     // MARK: NVIDIA
@@ -144,7 +149,7 @@ package struct GPUPlanning {
 
     // MARK: AMD and Intel
 
-    private var renderNodes: [String] {
+    var renderNodes: [String] {
         host.root.names(in: "/dev/dri").filter { $0.hasPrefix("renderD") }.map { "/dev/dri/\($0)" }
     }
 
@@ -163,9 +168,11 @@ package struct GPUPlanning {
 
     private func addAMD(_ request: GPURequest, _ option: String, to plan: inout DevicePlan) throws(Diagnostic) {
         let granted = GPUGrant(environment("ROCR_VISIBLE_DEVICES") ?? environment("HIP_VISIBLE_DEVICES"))
+        guard !renderNodes.isEmpty else { throw missingAMD(option) }
         let visible = try places(request, renderNodes.count, granted)
         plan.show("/dev/kfd")
         for node in renderNodes { plan.show(node) }
+        plan.notes += closedNodes()
         if let visible { plan.variables.append(("ROCR_VISIBLE_DEVICES", visible.joined(separator: ","))) }
         // An image built for ROCm brings its own libraries, which need only the kernel's driver.
         let isOwn = ImageLibraries.directories + ["/opt/rocm/lib", "/opt/rocm/lib64"]
@@ -179,7 +186,9 @@ package struct GPUPlanning {
         for library in found { plan.libraries.addWithNeeds(library) }
         for (name, reason) in plan.libraries.refused { plan.notes.append("\(name) is left out: \(reason)") }
         if found.isEmpty {
-            plan.notes.append("neither the image nor the host has ROCm's libraries (libhsa-runtime64.so.1)")
+            plan.notes.append(
+                "neither the image nor the host has ROCm's libraries (libhsa-runtime64.so.1): "
+                    + "take an image built for ROCm, or install them on the host below /opt/rocm")
         }
     }
 
