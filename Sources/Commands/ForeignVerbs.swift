@@ -14,6 +14,8 @@ enum ForeignVerbs {
         "import": "trireme image import FILE NAME",
         "prune": "trireme image prune",
         "verify": "trireme image verify IMAGE",
+        "test":
+            "trireme exec IMAGE /.singularity.d/test; of an app: trireme exec --app NAME IMAGE /scif/apps/NAME/scif/test",
         "sif": "trireme image inspect FILE.sif",
         "oci": "trireme run IMAGE: OCI images run as they are",
         "system": "trireme image df, trireme image prune, trireme clean",
@@ -54,7 +56,11 @@ enum ForeignVerbs {
             ["--overlay DIR keeps it in DIR", "trireme image import FILE NAME makes an image of a tar file"]
         ),
         "instance": (
-            "is not there: nothing stays resident", ["trireme run IMAGE CMD &", "a job's words: trireme job --help"]
+            "is not there: nothing stays resident",
+            [
+                "trireme run IMAGE CMD &", "an image's %startscript: trireme exec IMAGE /.singularity.d/startscript &",
+                "a job's words: trireme job --help",
+            ]
         ),
         "create": ("is not needed: a container begins with its command", ["trireme run IMAGE CMD"]),
         "start": ("is not needed: a container begins with its command", ["trireme run IMAGE CMD"]),

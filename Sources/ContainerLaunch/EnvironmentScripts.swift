@@ -43,8 +43,9 @@ enum EnvironmentScripts {
             _tl=${_tl%%=*}
             case $_tl in
             '' | [0-9]* | *[!A-Za-z0-9_]* | PATH | HOME | PWD | OLDPWD | OPTIND | IFS | UID | EUID | GID | PPID | SHLVL) continue ;;
-            SHELLOPTS | BASHOPTS | _ | _t* | APPTAINER_NAME | APPTAINER_CONTAINER | APPTAINER_APPNAME | APPTAINER_SHELL) continue ;;
-            SINGULARITY_NAME | SINGULARITY_CONTAINER | SINGULARITY_APPNAME | SINGULARITY_SHELL) continue ;;
+            SHELLOPTS | BASHOPTS | _ | _t* | APPTAINER_NAME | APPTAINER_CONTAINER | APPTAINER_SHELL) continue ;;
+            SINGULARITY_NAME | SINGULARITY_CONTAINER | SINGULARITY_SHELL) continue ;;
+            APPTAINER_APPNAME | APPTAINER_APP | SINGULARITY_APPNAME | SINGULARITY_APP) continue ;;
             esac
             if eval "[ -n \"\${$_tl+x}\" ]"; then
                 eval "_th_$_tl=\$$_tl"
@@ -56,8 +57,9 @@ enum EnvironmentScripts {
         set +f
         export PWD
         unset PS1
-        SINGULARITY_APPNAME=${SINGULARITY_APPNAME:-${APPTAINER_APPNAME:-}}
-        [ -z "$SINGULARITY_APPNAME" ] || export SINGULARITY_APPNAME
+        _tv=${SINGULARITY_APPNAME:-${SINGULARITY_APP:-}}
+        SINGULARITY_APPNAME=${APPTAINER_APPNAME:-${APPTAINER_APP:-$_tv}}
+        [ -z "$SINGULARITY_APPNAME" ] || export SINGULARITY_APPNAME APPTAINER_APPNAME="$SINGULARITY_APPNAME"
         _tfix() {
             for _tl in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin; do
                 case ":$PATH:" in *":$_tl:"*) ;; *) PATH=${PATH:+$PATH:}$_tl ;; esac

@@ -42,7 +42,12 @@ struct StoreLookup {
         let own = root
         while true {
             guard let path = planPath(image) else { return nil }
-            if let bytes = try planBytes(at: path) { return bytes }
+            if let bytes = try planBytes(at: path) {
+                if hasTypedDigest(bytes, image) { return bytes }
+                // trireme-cli knows all names of the image that has it.
+                root = own
+                return nil
+            }
             guard let list = rest, let next = StoreLookup.first(of: list) else { break }
             root = next.path
             rest = next.rest
@@ -61,17 +66,10 @@ struct StoreLookup {
         if hasPrefix(name, "library/"), strchr(name + 8, Int32(slash)) == nil { name += 8 }
         var path = ByteBuffer(capacity: strlen(root) + strlen(name) + 64)
         path.append(root)
-        if let digest = strchr(name, 0x40) {
-            guard strncmp(digest + 1, c("sha256:"), 7) == 0, isDigest(digest + 8) else { return nil }
-            path.append("/images/")
-            path.append(digest + 8)
-            path.append("/plan")
-            return path.cString
-        }
         path.append("/plans/")
         var hasTag = false
         var at = 0
-        while name[at] != 0 {
+        while name[at] != 0, name[at] != atSign {
             if name[at] == slash {
                 path.append("%2F")
                 hasTag = false
@@ -85,15 +83,18 @@ struct StoreLookup {
         return path.cString
     }
 
-    private func isDigest(_ text: CString) -> Bool {
-        var length = 0
-        while let byte = Optional(UInt8(bitPattern: text[length])), byte != 0 {
-            guard (0x30...0x39).contains(byte) || (0x61...0x66).contains(byte) else { return false }
-            length += 1
-        }
-        return length == 64
+    /// Whether the plan is of the image that the digest of `NAME@sha256:HEX` means; true where none was typed.
+    private func hasTypedDigest(_ bytes: UnsafeRawBufferPointer, _ image: CString) -> Bool {
+        guard let pin = strchr(image, Int32(atSign)) else { return true }
+        // One that is damaged is told of by whoever reads it next.
+        guard let plan = try? LaunchPlanReader(validating: bytes) else { return true }
+        var isSame = false
+        plan.forEach { if $0.tag == .imageDigest, isEqual($0.cString, CString(pin) + 1) { isSame = true } }
+        return isSame
     }
 }
+
+private let atSign = CChar(0x40)
 
 /// The bytes of a plan file, nil when there is none of that name.
 func planBytes(at path: CString) throws(LaunchFailure) -> UnsafeRawBufferPointer? {

@@ -1,5 +1,7 @@
 import Diagnostics
+import Glibc
 import ImageStore
+import OCIModel
 
 /// From what a user typed to an image in the store.
 package struct ImageResolver: Sendable {
@@ -54,10 +56,34 @@ package struct ImageResolver: Sendable {
             }
         }
         var remedies = near.prefix(3).map { "did you mean '\($0)'?" }
-        remedies.append(names.isEmpty ? "the store is empty: trireme image load -i FILE" : "trireme image ls")
-        if !names.isEmpty { remedies.append("trireme image load -i FILE") }
+        if PathImage.path(in: name) != nil { return ImageResolver.notInStore(name) }
+        if !name.isEmpty, access(name, F_OK) == 0 { remedies.append("the file or directory here: ./\(name)") }
+        if names.isEmpty { remedies.append("the store is empty: trireme image load -i FILE") }
+        // What a registry could have of that name; a mistyped one goes out into the world only where that is asked for.
+        if let pulled = ImageResolver.pullable(name) {
+            remedies += ["trireme pull \(pulled)", "trireme run docker://\(pulled)    pulls it, then runs it"]
+        }
+        if !names.isEmpty { remedies += ["trireme image ls", "trireme image load -i FILE"] }
         return Diagnostic(
             DiagnosticCode("image-not-found"), name, reasons: ["no such image in the store \(store.layout.root)"],
             remedies: remedies)
+    }
+
+    /// A path where only a name means something.
+    private static func notInStore(_ path: String) -> Diagnostic {
+        Diagnostic(
+            DiagnosticCode("image-not-found"), path, reasons: ["a path, and this command takes images of the store"],
+            remedies: [
+                "trireme image import \(path) NAME    of a single file or a root file system in a tar file",
+                "trireme image load -i \(path)    of an archive or an OCI layout",
+            ])
+    }
+
+    /// The name as a registry could have it; nil for digits, paths and what is no name.
+    private static func pullable(_ name: String) -> String? {
+        if let at = name.lastIndex(of: "@") {
+            return ImageReference(name[..<at]) != nil && Digest(name[name.index(after: at)...]) != nil ? name : nil
+        }
+        return ImageReference(name) == nil || name.hasPrefix("localhost/") || name.hasPrefix("sha256:") ? nil : name
     }
 }

@@ -37,7 +37,16 @@ package enum DiagnosticCatalogue {
     private static let general: [Entry] = [
         Entry(
             "image-not-found", "no image of this name is in the store",
-            "'trireme image ls' lists what is there; 'trireme image load -i FILE' brings one in."),
+            "'trireme image ls' lists what is there; 'trireme pull NAME' or 'trireme image load -i FILE' brings one in."
+        ),
+        Entry(
+            "image-name-differs", "the store has an image of the digest typed, under another name",
+            "In NAME[:TAG]@sha256:DIGEST both must fit. Type the name that the message gives, or give the image yours: "
+                + "trireme image tag."),
+        Entry(
+            "app-unknown", "the image has no app of the name given with --app",
+            "Apps are directories below /scif/apps, which apptainer makes of %apprun and its like; the message lists them."
+        ),
         Entry(
             "image-unsupported", "the image's configuration cannot be turned into a launch plan",
             "The message names what is too large or holds a NUL byte; build the image without it."),

@@ -110,5 +110,8 @@ package struct StoredImage: Sendable {
         self.file = file
     }
 
+    /// Not a file or a directory that is an image by itself.
+    package var isStored: Bool { !planPath.isEmpty }
+
     package var hasName: Bool { !name.hasPrefix("sha256:") }
 }

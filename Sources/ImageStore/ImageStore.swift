@@ -53,9 +53,10 @@ package struct ImageStore: Sendable {
     }
 
     /// The image called `name`: `x`, `x:tag`, a localhost name without its host, `sha256:<hex>` or at
-    /// least 6 digits of a manifest's or configuration's digest. Nil when there is none here or in a site's store.
+    /// least 6 digits of a manifest's or configuration's digest; or `PinnedName`, where both must fit. Nil when
+    /// there is none here or in a site's store.
     ///
-    /// - Throws: `image-ambiguous` when the digits fit several images.
+    /// - Throws: `image-ambiguous` when the digits fit several images, `image-name-differs`.
     package func image(named name: String) throws(Diagnostic) -> StoredImage? {
         if let image = try ownImage(named: name) { return image }
         for site in sites {
@@ -64,31 +65,30 @@ package struct ImageStore: Sendable {
             image.plan.layers = image.lowerDirectories
             return image
         }
+        if let pinned = PinnedName(name) {
+            let others = try images().filter { pinned.hasDigest(of: $0) }
+            if !others.isEmpty { throw pinned.differs(from: others) }
+        }
         return nil
     }
 
-    /// As `image(named:)`, in this store alone.
+    /// As `image(named:)`, in this store alone; nil for a `PinnedName` whose digest it has under other names only.
     package func ownImage(named name: String) throws(Diagnostic) -> StoredImage? {
         if let reference = ImageReference(name) {
             for candidate in [reference, ImageReference("localhost/\(name)")].compactMap({ $0 }) {
                 if let image = try stored(fileName: candidate.fileName) { return image }
             }
         }
-        var digits = name[...]
-        if let at = name.lastIndex(of: "@") { digits = name[name.index(after: at)...] }
-        if digits.hasPrefix("sha256:") { digits = digits.dropFirst(7) }
-        guard digits.utf8.count >= 6, digits.utf8.allSatisfy({ (48...57).contains($0) || (97...102).contains($0) })
-        else { return nil }
-        let found = try ownImages().filter {
-            $0.record.manifest.digest.hex.hasPrefix(digits) || $0.record.configuration.hex.hasPrefix(digits)
-        }
+        let pinned = PinnedName(name)
+        guard let digits = pinned?.digits ?? DigestDigits(name) else { return nil }
+        let found = try ownImages().filter { digits.fit($0) && pinned?.hasName(of: $0) ?? true }
         // One configuration under several names or manifests is one image to whoever typed its digits.
         guard Set(found.map(\.record.configuration)).count <= 1 else {
             throw Diagnostic(
                 DiagnosticCode("image-ambiguous"), name, reasons: ["these digits fit \(found.count) images"],
                 remedies: found.prefix(4).map { "\($0.record.manifest.digest.hex.prefix(16))  \($0.name)" })
         }
-        return found.first
+        return found.first(where: \.hasName) ?? found.first
     }
 
     /// The image whose plan is `plans/<fileName>`.

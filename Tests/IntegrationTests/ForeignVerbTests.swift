@@ -6,7 +6,7 @@ import Testing
 @Suite struct ForeignVerbTests {
     private static let verbs = [
         "build", "cp", "inspect", "history", "rm", "stop", "top", "diff", "system", "prune", "commit", "wait", "attach",
-        "version", "info", "instance", "cache", "verify", "sif", "tag", "kill", "import", "create", "start",
+        "version", "info", "instance", "cache", "verify", "sif", "tag", "kill", "import", "create", "start", "test",
     ]
 
     @Test(arguments: verbs) func anAnswerForEach(verb: String) throws {

@@ -97,12 +97,19 @@ final class RootSource {
         configuration = RootSource.configuration(image)
     }
 
-    /// The image's own where it carries one, else what its plan says.
-    private static func configuration(_ image: StoredImage) -> ImageConfiguration {
-        let bytes = (try? image.tree())?.contents(of: SingleFileImage.configurationPath)
-        if let bytes, let own = try? JSONDecoder().decode(ImageConfiguration.self, from: Data(bytes)) { return own }
+    /// The image's own where it carries one, else what its plan says; what apptainer's layout says where that is silent.
+    static func configuration(_ image: StoredImage) -> ImageConfiguration {
         func texts(_ words: [[UInt8]]) -> [String]? {
             words.isEmpty ? nil : words.map { String(decoding: $0, as: UTF8.self) }
+        }
+        let bytes = (try? image.tree())?.contents(of: SingleFileImage.configurationPath)
+        if let bytes, var own = try? JSONDecoder().decode(ImageConfiguration.self, from: Data(bytes)) {
+            guard image.plan.options.contains(.environmentScripts), let tree = try? image.tree() else { return own }
+            var config = own.config ?? ImageConfiguration.Execution()
+            config.labels = config.labels ?? ApptainerImage.labels(tree)
+            if config.entrypoint == nil, config.command == nil { config.entrypoint = texts(image.plan.entrypoint) }
+            own.config = config
+            return own
         }
         var configuration = ImageConfiguration()
         configuration.architecture = image.record.platform.architecture

@@ -1,32 +1,42 @@
 import ArgumentParser
 import ContainerRuntime
 import Diagnostics
+import ImageFormats
 import ImageStore
 import LaunchPlan
 import OCIModel
+import SiteConfiguration
 
 /// `trireme image inspect`
 package struct ImageInspect: ParsableCommand {
     package static let configuration = CommandConfiguration(
-        commandName: "inspect", abstract: "Print everything known of an image.")
+        commandName: "inspect", abstract: "Print everything known of an image.",
+        discussion: """
+            A single-file image (.sif, .sqfs) and a root file system in a directory are read where they lie; an \
+            archive or an OCI layout is loaded into the store, as 'trireme run' does with it.
+            """)
 
     @Option(
         name: .shortAndLong,
         help: "json, jsonl or a template such as '{{.Config.Env}}' or '{{json .Config}}', as docker's.")
     var format = InspectFormat.json
-    @Argument(help: "Names of images.") var names: [String]
+    @Argument(help: "Names of images; files and directories that are images.") var names: [String]
 
     package init() {}
 
     struct Facts: Encodable {
         var name: String?
-        var id: String
-        var digest: String
+        /// Of an image outside the store.
+        var path: String?
+        /// An image in a file or a directory has neither, unless it carries a configuration.
+        var id: String?
+        var digest: String?
         var created: String?
-        var loaded: String
+        var loaded: String?
         var architecture: String
         var os: String
-        var size: Int64
+        /// Bytes: unpacked, or of the file; a directory is not measured.
+        var size: Int64?
         var config: ImageConfiguration.Execution
         var userID: UInt32?
         var groupID: UInt32?
@@ -46,18 +56,34 @@ package struct ImageInspect: ParsableCommand {
     }
 
     package func run() throws {
-        let store = ImageStore.current()
-        let resolver = ImageResolver(store: store)
-        var facts: [Facts] = []
-        for name in names {
+        let locations = Locations.current()
+        let store = ImageStore(locations)
+        let resolver = ImageResolver(store: store, account: { [home = locations.home] in .current(home: home) }) {
+            Output.standard.line("trireme: " + $0, to: .progress)
+        }
+        let facts = try names.map { name in
             let image = try resolver.resolve(name)
-            facts.append(try ImageInspect.facts(image, try store.configuration(of: image)))
+            if !image.isStored { return try ImageInspect.facts(ofPath: image) }
+            return try ImageInspect.facts(image, try store.configuration(of: image))
         }
         switch format {
         case .json: Output.standard.line(try json(facts, pretty: true))
         case .jsonl: for fact in facts { Output.standard.line(try json(fact, pretty: false)) }
         case .template(let template): for fact in facts { Output.standard.line(try template.line(InspectTree(fact))) }
         }
+    }
+
+    /// Of a single file or a directory: how it is run is what its configuration or its apptainer layout says.
+    private static func facts(ofPath image: StoredImage) throws -> Facts {
+        var facts = try facts(image, RootSource.configuration(image))
+        facts.name = nil
+        facts.path = image.plan.imageFile.isEmpty ? image.name : image.plan.imageFile
+        facts.loaded = nil
+        facts.digest = nil
+        let tree = image.file == nil ? nil : try image.tree()
+        if tree?.find(SingleFileImage.configurationPath) == nil { facts.id = nil }
+        facts.size = image.file.map(\.bytesUsed)
+        return facts
     }
 
     static func facts(_ image: StoredImage, _ configuration: ImageConfiguration) throws -> Facts {

@@ -21,7 +21,9 @@ enum InspectFormat: ExpressibleByArgument {
 /// What is known of an image as a tree that a template's path leads into: `.Config.Env`, in any case of letters.
 struct InspectTree: FormattedRow {
     static let columns: [(field: String, heading: String)] = []
-    static let furtherFields = ["Name", "ID", "Digest", "Created", "Architecture", "Os", "Size", "Config", "Layers"]
+    static let furtherFields = [
+        "Name", "Path", "ID", "Digest", "Created", "Loaded", "Architecture", "Os", "Size", "Config", "Layers",
+    ]
     private let root: Value
 
     init(_ facts: ImageInspect.Facts) throws {
@@ -37,7 +39,7 @@ struct InspectTree: FormattedRow {
             let name = part.lowercased()
             guard let member = members.first(where: { $0.key.lowercased() == name }) else {
                 // Left out when empty, as an image's labels are.
-                return field.contains(".") ? "" : Self.furtherFields.contains(String(part)) ? "" : nil
+                return field.contains(".") || Self.furtherFields.contains { $0.lowercased() == name } ? "" : nil
             }
             value = member.value
         }

@@ -14,9 +14,18 @@ enum RemoteImage {
     static func resolve(_ name: String, _ resolver: ImageResolver) throws(Diagnostic) -> StoredImage {
         guard name.hasPrefix(RemoteReference.scheme) else { return try resolver.resolve(name) }
         let reference = try RegistryCommands.reference(name)
-        let local = reference.digest?.description ?? reference.localName?.description ?? name
-        if let image = try resolver.store.image(named: local), try isCovered(image, resolver.store) { return image }
+        let plain = String(name.dropFirst(RemoteReference.scheme.count))
+        let local = reference.digest == nil ? reference.localName?.description ?? plain : plain
+        if let image = try stored(local, resolver.store), try isCovered(image, resolver.store) { return image }
         return try resolver.resolve(try pull(name))
+    }
+
+    /// Nil, too, for a digest that the store has under another name: whether it is this one's, the registry knows.
+    private static func stored(_ name: String, _ store: ImageStore) throws(Diagnostic) -> StoredImage? {
+        do throws(Diagnostic) { return try store.image(named: name) } catch {
+            if error.code == DiagnosticCode("image-name-differs") { return nil }
+            throw error
+        }
     }
 
     /// Whether no policy asks for a signature that the store does not have: a pull looks for one.

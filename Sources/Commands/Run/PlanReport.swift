@@ -3,6 +3,7 @@ import ContainerLaunch
 import ContainerRuntime
 import Diagnostics
 import Glibc
+import ImageFormats
 import ImageStore
 import LaunchPlan
 import NodeAgent
@@ -143,17 +144,31 @@ struct PlanReport {
         let host = EnvironmentBlock.current()
         let composed = encoded.withUnsafeBytes { composedEnvironment(plan: $0, host: host, overrides: []) }
         var rows: [(who: String, entry: [UInt8])] = []
-        for entry in composed { rows.append((origin(of: entry, host), entry)) }
+        // How the launcher tells the image's scripts what wins over them is nothing that the command sees.
+        for entry in composed where !entry.starts(with: Array("TRIREME_SCRIPTS=".utf8)) {
+            rows.append((origin(of: entry, host), entry))
+        }
         rows.sort { $0.entry.lexicographicallyPrecedes($1.entry) }
         let names = Set(composed.map { EnvironmentBlock.name($0) })
         var text: [UInt8] = []
         for (who, entry) in rows { text += row("  " + who, Self.escaped(entry)) }
+        if plan.options.contains(.environmentScripts) { text += scripts() }
         if !plan.options.contains(.cleanEnvironment) {
             for entry in host where !names.contains(EnvironmentBlock.name(entry)) && !entry.isForced {
                 text += row("  not passed", Self.escaped(entry))
             }
         }
         return text
+    }
+
+    /// What an image's environment scripts set is known when they have run: they are programs.
+    private func scripts() -> [UInt8] {
+        let directory = "/.singularity.d/env"
+        let names = (try? image.tree())?.names(in: directory).filter { $0.hasSuffix(".sh") }.sorted() ?? []
+        let paths = names.isEmpty ? ["/environment"] : names.map { "\(directory)/\($0)" }
+        let note =
+            "run at the start, in this order, and may set these anew and others (trireme exec IMAGE env shows them)"
+        return row("  scripts", Array(note.utf8)) + paths.flatMap { row("  script", Array($0.utf8)) }
     }
 
     private func origin(of entry: [UInt8], _ host: [[UInt8]]) -> String {

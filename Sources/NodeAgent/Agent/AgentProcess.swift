@@ -1,4 +1,5 @@
 import CLinux
+import ContainerLaunch
 import Glibc
 import JobModel
 import LinuxSystem
@@ -33,14 +34,19 @@ final class AgentProcess {
         let own = try launch.terminal.map { size throws(SyscallError) in try AgentTerminal(size) }
         let streams = try RankStreams(
             takesInput: launch.takesInput, terminal: own ?? (launch.rank == 0 ? terminal : nil))
-        let complete = EnvironmentBlock.merged(environment, launch.environment)
+        var complete = EnvironmentBlock.merged(environment, launch.environment)
+        // A rank begins as the image's author meant it; what starts ranks, and what is sent in by name, does not.
+        let arguments =
+            launch.rank < 0
+            ? launch.arguments
+            : behindEnvironmentScripts(launch.arguments, environment: &complete, overrides: launch.environment)
         let before = launch.rank >= 0 ? RankBinding.bind(complete) : nil
         defer { RankBinding.restore(before) }
         let started: Result<pid_t, SyscallError>
         do throws(SyscallError) {
             started = .success(
                 try Spawn.start(
-                    launch.arguments, environment: complete,
+                    arguments, environment: complete,
                     streams: .init(input: streams.theirs[0], output: streams.theirs[1], error: streams.theirs[2])))
         } catch { started = .failure(error) }
         streams.closeTheirs()

@@ -9,7 +9,7 @@ import LinuxSystem
 struct ProcessOptions: ContainerOptionGroup {
     static let longNames = [
         "--entrypoint", "--interactive", "--tty", "--quiet", "--init", "--stop-signal", "--timeout", "--stop-timeout",
-        "--detach", "--name",
+        "--detach", "--name", "--app",
     ]
 
     @Option(help: "Instead of the image's ENTRYPOINT; '' for none.") var entrypoint: String?
@@ -31,6 +31,7 @@ struct ProcessOptions: ContainerOptionGroup {
     var stopTimeout: String?
     @Flag(name: [.customShort("d"), .long], help: .hidden) var detach = false
     @Option(help: .hidden) var name: String?
+    @Option(help: "An app of the image (SCIF): its runscript, its environment.") var app: String?
 
     /// `--entrypoint` also drops the image's CMD, as docker does.
     func apply(to plan: inout LaunchPlan, in context: LaunchContext) throws(Diagnostic) {
@@ -39,6 +40,7 @@ struct ProcessOptions: ContainerOptionGroup {
             plan.command = []
         }
         try refuseDaemonOptions()
+        if let app { try ImageApp(app, verb: context.verb).apply(to: &plan, of: context.image) }
         try applyTerminal(to: &plan, context)
         if let stopSignal, SignalName.number(stopSignal) == nil {
             throw Self.refused("--stop-signal \(stopSignal)", "is no signal: write a name (TERM, SIGINT) or a number")
