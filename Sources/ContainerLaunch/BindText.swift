@@ -6,19 +6,18 @@ import LinuxSystem
 ///
 /// OPTIONS are words between commas. A comma starts a further bind where `/`, `./` or `../`
 /// follows it, so that names with a comma need no quoting as a rule; `\:`, `\,` and `\\` quote.
-/// It reads what `-B` and `-v` were given, what `TRIREME_BIND` holds, and binds that a plan carries.
+/// It reads what `-B` and `-v` were given, what `TRIREME_BIND` or apptainer's variables hold (`SiteBinds`), and binds
+/// that a plan carries.
 struct BindText {
-    /// Whose text it is, for the failure.
-    enum Source { case commandLine, environment }
-
     private let text: CString
     private let directory: CString?
-    private let source: Source
+    /// Where the text stood, for the failure.
+    private let source: StaticString
     private var at = 0
     private var isAtEnd = false
 
     /// - Parameter directory: what a relative SRC is relative to.
-    init(_ text: CString, in directory: CString?, from source: Source = .commandLine) {
+    init(_ text: CString, in directory: CString?, from source: StaticString = "--bind") {
         self.text = text
         self.directory = directory
         self.source = source
@@ -115,8 +114,7 @@ struct BindText {
     }
 
     private func refused() -> LaunchFailure {
-        LaunchFailure(
-            .parseCommandLine, text, detail: source == .commandLine ? c("--bind") : c("TRIREME_BIND"), errno: EINVAL)
+        LaunchFailure(.parseCommandLine, text, detail: c(source), errno: EINVAL)
     }
 
     private func isQuotable(_ byte: CChar) -> Bool { byte == colon || byte == comma || byte == backslash }

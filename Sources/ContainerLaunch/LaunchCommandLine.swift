@@ -23,6 +23,9 @@ struct LaunchCommandLine {
     private let count: Int
     private var at = 2
     private var bindCount = 0
+    /// `--read-only` was typed.
+    private(set) var isReadOnly = false
+    private(set) var isQuiet = false
     private var isInteractive = false
     private var wantsTerminal = false
     private var environmentCount = 0
@@ -66,7 +69,7 @@ struct LaunchCommandLine {
             switch UInt8(bitPattern: letters[index]) {
             case 0x69: isInteractive = true
             case 0x74: wantsTerminal = true
-            case 0x71: break  // i, t, q: streams and terminal are the caller's; nothing is printed
+            case 0x71: isQuiet = true  // i, t: streams and terminal are the caller's
             case 0x42, 0x76, 0x65, 0x77:
                 let rest = letters + index + 1
                 let value: CString?
@@ -89,7 +92,10 @@ struct LaunchCommandLine {
     }
 
     private mutating func takeLong(_ word: CString) throws(LaunchFailure) -> Bool {
-        if isEqual(word, "read-only") { return true }
+        if isEqual(word, "read-only") {
+            isReadOnly = true
+            return true
+        }
         if isEqual(word, "writable-tmpfs") { return set(.writable) }
         if isEqual(word, "clean-env") { return set(.cleanEnvironment) }
         if isEqual(word, "no-home") { return set(.noHome) }
@@ -101,7 +107,10 @@ struct LaunchCommandLine {
             wantsTerminal = true
             return true
         }
-        if isEqual(word, "quiet") { return true }
+        if isEqual(word, "quiet") {
+            isQuiet = true
+            return true
+        }
         // docker's flag; with a word behind it that may be a batch system, ours: `--rm slurm`.
         if isEqual(word, "rm") { return !(at < count && arguments[at].map { isBatchSystem(CString($0)) } ?? false) }
         if let value = value(of: "bind", word) ?? value(of: "volume", word) {

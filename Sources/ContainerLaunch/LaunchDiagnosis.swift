@@ -158,8 +158,9 @@ package struct LaunchDiagnosis {
     private var commandLineWords: Words {
         var words = Words(code: "usage", reason: "not understood", namesErrno: false, hint: "trireme help run")
         guard let option = failure.detail else { return words }
-        if isEqual(option, "--bind") || isEqual(option, "TRIREME_BIND") {
-            words.reason = isEqual(option, "--bind") ? "not a bind" : "not a bind (from TRIREME_BIND)"
+        if isEqual(option, "--bind") || strstr(option, c("_BIND")) != nil {
+            words.reason = "not a bind, from "
+            words.more = option
             words.hint = "write -B SRC[:DST[:ro]] with an absolute DST; \\: for a colon in a name"
         } else if isEqual(option, "bind option") {
             words.reason = "not an option of a bind"

@@ -45,13 +45,22 @@ package enum Launcher {
         {
             return handOver(arguments, host)
         }
+        var request = line.request
+        if line.agentKey == nil {
+            let foreign = ForeignSurvey(host)
+            // A plan by descriptor has them already, and what was typed against them.
+            if line.planDescriptor < 0 {
+                request.options.formUnion(line.isReadOnly ? foreign.options.subtracting(.writable) : foreign.options)
+            }
+            if !line.isQuiet { foreign.report(host) }
+        }
         var entry = ContainerEntry(
-            plan: plan, facts: facts, request: line.request, store: store.root, host: host,
+            plan: plan, facts: facts, request: request, store: store.root, host: host,
             typedImage: line.image)
         var command = try CommandExecution(
             arguments: composedArguments(line, plan, entry.facts),
             environment: ContainerEnvironment(
-                image: plan, host: host, overrides: line.request.environment,
+                image: plan, host: host, overrides: request.environment,
                 options: entry.options))
         if let key = line.agentKey {
             let directory = currentDirectory()

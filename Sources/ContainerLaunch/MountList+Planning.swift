@@ -7,17 +7,17 @@ import LinuxSystem
 
 extension MountList {
     init(_ entry: ContainerEntry, identity: Identity, directory: CString?) throws(LaunchFailure) {
-        let site = ContainerEnvironment.find(c("TRIREME_BIND"), 12, in: entry.host).map { $0 + 13 }
+        let site = SiteBinds.find(entry.host)
         var bindCount = 0
         var index = 0
         while let text = entry.request.binds[index] {
             bindCount += BindText.bound(text)
             index += 1
         }
-        if let site { bindCount += BindText.bound(site) }
+        if let site { bindCount += BindText.bound(site.text) }
         self.init(capacity: 44 + entry.facts.mountCount + bindCount)
         var planned = MountList(capacity: entry.facts.mountCount + bindCount + 1)
-        if let site, site[0] != 0 { try planned.append(BindText(site, in: directory, from: .environment)) }
+        if let site, site.text[0] != 0 { try planned.append(BindText(site.text, in: directory, from: site.variable)) }
         try planned.appendPlanned(entry.plan, directory, hasAccounts: !entry.options.contains(.fakeRoot))
         index = 0
         while let text = entry.request.binds[index] {

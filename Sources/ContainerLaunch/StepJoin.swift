@@ -55,7 +55,7 @@ struct StepJoin {
         hash.add(entry.store)
         hash.add(directory)
         hash.add(Self.variable("HOME", host))
-        hash.add(Self.variable("TRIREME_BIND", host))
+        hash.add(SiteBinds.find(host)?.text)
         hash.add(Self.variable("TZ", host))
         hash.add(entry.request.workingDirectory)
         var index = 0

@@ -28,6 +28,8 @@ package struct RegistrySettings: Sendable {
     package var policies: [String]
     /// docker's `config.json`.
     package var credentialFile: String
+    /// What `DOCKER_AUTH_CONFIG` holds: such a file's text, asked before it (docker(1)).
+    package var credentialText: String?
     /// Where podman, buildah and skopeo keep theirs, asked when docker's has none (containers-auth.json(5)).
     package var otherCredentialFiles: [String]
     /// Of those, the one in the user's runtime directory. A variable that came along from another user (su, sudo)
@@ -39,6 +41,7 @@ package struct RegistrySettings: Sendable {
         proxies = ProxyRules(environment: environment)
         policies = (value("TRIREME_POLICY") ?? "").split(separator: ":").map(String.init)
         credentialFile = (value("DOCKER_CONFIG") ?? home + "/.docker") + "/config.json"
+        credentialText = value("DOCKER_AUTH_CONFIG")
         otherCredentialFiles =
             [value("REGISTRY_AUTH_FILE")].compactMap { $0 }
             + [value("XDG_RUNTIME_DIR"), value("XDG_CONFIG_HOME") ?? home + "/.config"].compactMap { $0 }

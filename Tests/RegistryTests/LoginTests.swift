@@ -108,6 +108,30 @@ import Testing
         }
     }
 
+    @Test("Logins in DOCKER_AUTH_CONFIG count before the files'; a helper named there is not run")
+    func loginsInAVariable() throws {
+        let image = try TestImage.make()
+        let closed = try registry(image, user: "me")
+        defer { closed.stop() }
+        let sandbox = try Sandbox()
+        func entry(_ login: String) -> String {
+            #"{"auths":{"127.0.0.1:\#(closed.port)":{"auth":"\#(Data(login.utf8).base64EncodedString())"}},"credsStore":"x"}"#
+        }
+        func pull(_ text: String) throws -> ProgramRun {
+            try sandbox.trireme("pull", "-q", "127.0.0.1:\(closed.port)/x:1", with: ["DOCKER_AUTH_CONFIG": text])
+        }
+        let run = try pull(entry("me:secret"))
+        #expect(run.status == 0 && run.errorText.isEmpty, "\(run.errorText)")
+        try write(
+            entry("me:secret").replacingOccurrences(of: ",\"credsStore\":\"x\"", with: ""),
+            to: sandbox.dockerConfiguration)
+        #expect(try pull(entry("me:wrong")).errorText.contains("[registry-authentication]"))
+        #expect(try pull("{}").status == 0, "what it does not name is the file's")
+        #expect(try pull("{not json").status == 0)
+        try FileManager.default.removeItem(atPath: sandbox.dockerConfiguration)
+        #expect(try pull("{not json").errorText.contains("DOCKER_AUTH_CONFIG is not valid JSON"))
+    }
+
     /// Neither in a header, nor in a body, nor in an address does a login go where it was not sent.
     @Test(arguments: [301, 302, 303, 307, 308]) func loginsFollowNoRedirect(_ status: Int) throws {
         let stranger = try SocketServer { _, _ in .json(#"{"token":"t"}"#) }

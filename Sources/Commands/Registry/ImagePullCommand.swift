@@ -1,4 +1,5 @@
 import ArgumentParser
+import ContainerLaunch
 import ContainerRuntime
 import Diagnostics
 import Glibc
@@ -19,7 +20,10 @@ package struct ImagePullCommand: ParsableCommand {
             """)
 
     @Argument(help: "[HOST[:PORT]/]NAME[:TAG][@sha256:DIGEST]") var name: String
-    @Option(help: "The platform to take where several are offered, as linux/amd64.") var platform: String?
+    @Option(
+        help:
+            "The platform to take where several are offered, as linux/amd64; default: DOCKER_DEFAULT_PLATFORM, else this one."
+    ) var platform: String?
     @Option(name: .shortAndLong, help: "Of oras:// and https://: write the file here.") var output: String?
     @Option(help: "Of https://: the file must be signed with this public key (PEM).") var key: String?
     @Option(help: "Of https://: where the signature is; the address with .sig behind it when left out.")
@@ -31,6 +35,7 @@ package struct ImagePullCommand: ParsableCommand {
     package init() {}
 
     package func run() throws {
+        if !progress.quiet { DeviceOptions.tell(ForeignVariables.notices(for: .transfer)) }
         if let source = FileSource(name) {
             return try FilePullCommand(
                 typed: name, source: source, output: output, key: key, signature: signature,
@@ -42,7 +47,9 @@ package struct ImagePullCommand: ParsableCommand {
                 DiagnosticCode("usage"), option, reasons: ["it goes with oras:// and https:// alone"],
                 remedies: ["trireme image save -o FILE NAME", "trireme image verify --key KEY NAME"])
         }
-        let wanted = try ImageLoad.platform(platform)
+        // docker's own default, for its own verb (docker(1)).
+        let byDefault = getenv("DOCKER_DEFAULT_PLATFORM").map { String(cString: $0) }
+        let wanted = try ImageLoad.platform(platform ?? byDefault.flatMap { $0.isEmpty ? nil : $0 })
         let pulled = try RegistryCommands.pull(name, wanted, connection, progress.report)
         if onlyName { return Output.standard.line(pulled.image.name) }
         if !progress.quiet { ImageLoad.noteForeign([pulled.image]) }

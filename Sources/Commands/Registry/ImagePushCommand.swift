@@ -1,4 +1,5 @@
 import ArgumentParser
+import ContainerLaunch
 import ContainerRuntime
 import Diagnostics
 import ImageStore
@@ -18,6 +19,7 @@ package struct ImagePushCommand: ParsableCommand {
     package init() {}
 
     package func run() throws {
+        if !progress.quiet { DeviceOptions.tell(ForeignVariables.notices(for: .transfer)) }
         let store = ImageStore.current()
         let plain =
             name.hasPrefix(RemoteReference.scheme) ? String(name.dropFirst(RemoteReference.scheme.count)) : name

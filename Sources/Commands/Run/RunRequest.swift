@@ -92,7 +92,7 @@ struct RunRequest {
             if !options.parallel.mpiArgs.isEmpty {
                 throw MPILaunch.noLauncher("this is one container and no job", ["-n RANKS"])
             }
-            return try SingleRun.execute(plan(image), verb: verb, words: words)
+            return try SingleRun.execute(plan(image), verb: verb, words: words, isQuiet: options.process.quiet)
         }
         let allocation = try self.allocation(surroundings)
         let plan = try self.plan(image)
@@ -103,6 +103,7 @@ struct RunRequest {
             Output.standard.write(bytes: Array(survey.text(specification, allocation).utf8))
             return 0
         }
+        if !options.process.quiet { DeviceOptions.tell(ForeignVariables.notices(for: .launch)) }
         let made = try JobLeader(
             specification, container: container,
             allocation: allocation, port: UInt16(options.parallel.port),

@@ -10,7 +10,7 @@ import SiteConfiguration
 /// finished plan by descriptor, and the words after IMAGE as they were typed.
 enum SingleRun {
     /// Becomes `trireme`; returns only to say why not.
-    static func execute(_ plan: LaunchPlan, verb: String, words: [[UInt8]]) throws(Diagnostic) -> Int32 {
+    static func execute(_ plan: LaunchPlan, verb: String, words: [[UInt8]], isQuiet: Bool) throws(Diagnostic) -> Int32 {
         let encoded: [UInt8]
         do throws(LaunchPlanError) { encoded = try plan.encoded() } catch {
             throw Diagnostic(
@@ -26,7 +26,10 @@ enum SingleRun {
             }
             if let failure { throw failure }
             try checked("lseek", "plan") { lseek(file.raw, 0, SEEK_SET) }
-            let handed = ["trireme", verb, "--plan-fd", String(file.release()), "--"].map { Array($0.utf8) }
+            let handed = (["trireme", verb] + (isQuiet ? ["-q"] : []) + ["--plan-fd", String(file.release()), "--"]).map
+            {
+                Array($0.utf8)
+            }
             if let scope = userScope(for: plan) {
                 try become(scope, scopeWords + [Array(program.utf8)] + handed.dropFirst() + words)
             }

@@ -27,6 +27,13 @@ enum CredentialSource: Sendable {
 
     private static func find(_ settings: RegistrySettings, _ host: String, _ repository: String) -> Found {
         var found = Found()
+        if let text = settings.credentialText {
+            do throws(RegistryFault) {
+                let configuration = try DockerConfiguration(text: text, from: "DOCKER_AUTH_CONFIG")
+                found.credential = try configuration.credential(for: host, repository)
+            } catch { found.problems.append(error) }
+            if found.credential != nil { return found }
+        }
         for path in [settings.credentialFile] + settings.otherCredentialFiles {
             if path == settings.runtimeCredentialFile, let fault = foreign(path) {
                 found.problems.append(fault)

@@ -36,6 +36,16 @@ package struct DockerConfiguration {
         }
     }
 
+    /// The same without a file: its text.
+    package init(text: String, from variable: String) throws(RegistryFault) {
+        path = variable
+        do { root = try JSONDecoder().decode([String: JSONValue].self, from: Data(text.utf8)) } catch {
+            throw RegistryFault(.credentials, ["\(variable) is not valid JSON"], remedies: ["unset \(variable)"])
+        }
+        // A helper is a program: the variable, which a service may have set, names logins alone.
+        root = root.filter { $0.key == "auths" }
+    }
+
     /// The login for `repository` at `host` (as in a reference: `docker.io`, `ghcr.io`), if there is one. podman
     /// also keeps logins for parts of a registry (`HOST/NAMESPACE`): the longest that fits counts.
     ///

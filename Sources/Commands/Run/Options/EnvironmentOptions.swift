@@ -1,4 +1,5 @@
 import ArgumentParser
+import ContainerLaunch
 import ContainerRuntime
 import Diagnostics
 import Glibc
@@ -30,7 +31,9 @@ struct EnvironmentOptions: ContainerOptionGroup {
     }
 
     func apply(to plan: inout LaunchPlan, in context: LaunchContext) throws(Diagnostic) {
-        if cleanEnv { plan.options.insert(.cleanEnvironment) }
+        if cleanEnv || ForeignVariables.honouredOptions.contains(.cleanEnvironment) {
+            plan.options.insert(.cleanEnvironment)
+        }
         plan.overrides += try entries()
     }
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import ContainerLaunch
 import ContainerRuntime
 import Diagnostics
 import Glibc
@@ -37,7 +38,8 @@ struct FileOptions: ContainerOptionGroup {
 
     func apply(to plan: inout LaunchPlan, in context: LaunchContext) throws(Diagnostic) {
         if let directory = workdir { plan.workingDirectory = Array(directory.utf8) }
-        if writableTmpfs { plan.options.insert(.writable) }
+        let isWritableByVariable = ForeignVariables.honouredOptions.contains(.writable) && !readOnly && overlay.isEmpty
+        if writableTmpfs || isWritableByVariable { plan.options.insert(.writable) }
         switch tmp {
         case nil, "host": break
         case "private": plan.options.insert(.privateTemporary)
