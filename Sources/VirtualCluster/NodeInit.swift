@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import JobNetwork
 import LinuxSystem
 
 /// PID 1 of one node: sets the node up, starts its daemons in order, reaps
@@ -116,13 +117,26 @@ struct NodeInit {
             if loopback == 0 || ethernet == 0 { throw SyscallError("if_nametoindex", "eth0") }
             var batch = NetlinkBatch()
             batch.setUp(index: loopback)
-            batch.setUp(index: ethernet)
+            batch.setUp(index: ethernet, hardware: JobSubnet.hardware(of: address))
             batch.addAddress(address, prefixLength: ClusterNode.prefixLength, index: ethernet)
             try NetlinkSocket().perform(batch)
+            meetNeighbours(ethernet)
         }
         // bbr paces for wide-area links: MPI over the bridge is 3 to 7 times faster with
         // reno. A kernel without a choice refuses; the cluster works all the same.
         try? writeFile("/proc/sys/net/ipv4/tcp_congestion_control", "reno")
+    }
+
+    /// Every other node's hardware address, for good: nobody asks for it (arp(7)). What the kernel learns by
+    /// asking is one table for all networks of the machine, of net.ipv4.neigh.default.gc_thresh3 (1,024) entries
+    /// in all: 33 nodes that all talk to each other fill it, and further ones have "no route to host". Entries
+    /// that are told do not count, since Linux 5.0; one that refuses them asks as it always did.
+    private func meetNeighbours(_ ethernet: UInt32) {
+        var batch = NetlinkBatch()
+        for other in specification.nodes where other.index != node.index {
+            batch.addNeighbour(other.address, hardware: JobSubnet.hardware(of: other.address), index: ethernet)
+        }
+        try? NetlinkSocket().perform(batch)
     }
 
     private func writeFile(_ path: String, _ text: String) throws(SyscallFailure) {

@@ -163,6 +163,16 @@ import Testing
         usleep(500_000)
         let services = try fixture.status("wide").nodes.flatMap(\.services)
         #expect(services.count == 132 && services.allSatisfy { $0.state == "up" }, "\(services)")
+        // Each knows every other's hardware address for good: what nodes learn by asking is one table for all
+        // networks of this machine, and 65 that talk to each other overflow it (arp(7): 0x2 known, 0x4 for good).
+        let known = try fixture.exec("wide", "n7", "--", "cat", "/proc/net/arp").lines.dropFirst()
+        let isPermanent = known.allSatisfy { $0.split(separator: " ").dropFirst(2).first == "0x6" }
+        #expect(known.count == 65 && isPermanent, "\(known)")
+        guard LaunchMatrix.isFull else { return }
+        let hello = try fixture.exec(
+            "wide", "--", "salloc", "-Q", "-N", "65", Programs.path("trireme"), "run", "-n", "65", "-N", "65",
+            JobFixture.mpich, "mpi-hello")
+        #expect(hello.lines.filter { $0.hasSuffix(" sum 2080") }.count == 65, "\(hello.outputText)\(hello.errorText)")
     }
 
     @Test func memoryPerNode() throws {
