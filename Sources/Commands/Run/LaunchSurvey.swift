@@ -27,11 +27,6 @@ struct LaunchSurvey {
     /// What this host's srun can speak with ranks, asked for only when it matters.
     private let slurmKinds: () -> Set<String>?
 
-    struct Choice {
-        var launcher: LauncherChoice
-        var reason: String
-    }
-
     init(_ job: JobSpecification, container: JobContainer, allocation: Allocation) throws(Diagnostic) {
         command = String(decoding: job.command.first ?? [], as: UTF8.self)
         image = container.image.name
@@ -147,34 +142,15 @@ struct LaunchSurvey {
     // MARK: What is taken
 
     /// - Throws: `mpi-mismatch` when no way would give one job of all ranks, or not the one asked for.
-    func choose(_ job: JobSpecification) throws(Diagnostic) -> Choice {
-        if job.launcher != .auto {
-            if let obstacle = obstacle(to: job.launcher) {
-                throw refusal("--launcher \(job.launcher.rawValue)", obstacle)
-            }
-            return Choice(launcher: job.launcher, reason: "asked for")
+    func choose(_ job: JobSpecification) throws(Diagnostic) -> LaunchDecision.Choice {
+        let isMPICH = if case .mpich = detected?.flavour { true } else { false }
+        let decision = LaunchDecision(
+            launcher: job.launcher, model: job.model, processManagement: job.processManagement,
+            keepsGoing: job.ranks.keepsGoing, image: image, hasMPI: detected != nil, isMPICH: isMPICH,
+            obstacle: obstacle)
+        do throws(LaunchDecision.Refusal) { return try decision.choose() } catch {
+            throw refusal(error.subject, error.obstacle)
         }
-        if job.ranks.keepsGoing, obstacle(to: .direct) == nil {
-            return Choice(launcher: .direct, reason: "--keep-going: mpirun and srun end the ranks when one fails")
-        }
-        if job.model == .rank {
-            guard let obstacle = obstacle(to: .srun) else {
-                return Choice(launcher: .srun, reason: "--model rank in a Slurm allocation")
-            }
-            if job.processManagement != .auto { throw refusal("--mpi \(job.processManagement.rawValue)", obstacle) }
-            if self.obstacle(to: .direct) == nil {
-                return Choice(launcher: .direct, reason: "--model rank, and \(obstacle)")
-            }
-            throw refusal("--model rank", obstacle)
-        }
-        guard detected != nil else { return Choice(launcher: .direct, reason: "the image has no MPI") }
-        guard let missing = obstacle(to: .mpirun) else {
-            return Choice(launcher: .mpirun, reason: "the image has its MPI's own launcher")
-        }
-        for launcher in [LauncherChoice.direct, .srun] where obstacle(to: launcher) == nil {
-            return Choice(launcher: launcher, reason: missing)
-        }
-        throw refusal(image, missing)
     }
 
     private func refusal(_ subject: String, _ obstacle: String) -> Diagnostic {
