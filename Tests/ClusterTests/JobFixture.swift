@@ -1,7 +1,7 @@
 import Foundation
 import TestSupport
 
-/// A cluster of three nodes with two processors each, and jobs on it through the real programs.
+/// A cluster, of three nodes with two processors each where a test says nothing else, and jobs on it through the real programs.
 final class JobFixture: Sendable {
     let clusters: ClusterFixture
     let trireme: String
@@ -10,10 +10,10 @@ final class JobFixture: Sendable {
     static let mpich = "mpi-hello:mpich"
 
     /// - Parameter parent: where the clusters' state directory is made.
-    init(nodes: Int = 3, under parent: String = NSTemporaryDirectory()) throws {
+    init(nodes: Int = 3, cpus: Int = 2, under parent: String = NSTemporaryDirectory()) throws {
         clusters = try ClusterFixture(under: parent)
         trireme = try Programs.path("trireme")
-        let created = try clusters.create(Self.name, nodes: nodes, ["--cpus", "2"])
+        let created = try clusters.create(Self.name, nodes: nodes, ["--cpus", "\(cpus)"])
         guard created.status == 0 else { throw Failure(said: created.errorText) }
     }
 

@@ -77,18 +77,25 @@ struct MPILaunch {
     }
 
     /// Which nodes Open MPI's mpirun has, with all the slots the allocation has there: what its ranks spawn
-    /// (MPI_Comm_spawn) goes where no rank is. Then its own way of filling nodes must be told to give our map;
-    /// a map that it has no way for leaves no slot over.
+    /// (MPI_Comm_spawn) goes where no rank is. Where filling the nodes in turn does not give our map, the
+    /// sequential mapper does: it takes the list's entries one by one, and the rest of the list is room.
+    ///
+    /// Not `--map-by node`: Open MPI 4.1 begins a spawned job's map at the node of the parents' last rank, and
+    /// its daemons, which work the map out for themselves, at the first. Where mpirun's node has ranks, too, a
+    /// spawned job over several nodes then ends in "PML add procs failed", in containers and without. The
+    /// sequential mapper leaves no such mark (orte/mca/plm/base/plm_base_receive.c, `bookmark`).
     static func openMPIHosts(_ map: TaskMap, _ allocation: Allocation, mayMap: Bool) -> [String] {
         let slots = map.nodes.map { node in
             max(node.tasks, allocation.nodes.first { $0.name == node.name }?.slots ?? node.tasks)
         }
         let counts = map.nodes.map(\.tasks)
         if counts.dropLast().elementsEqual(slots.dropLast()) { return ["--host", hosts(slots, map)] }
-        // Around the nodes in turn, and numbered through node by node.
-        let turns = counts.indices.map { map.size / counts.count + ($0 < map.size % counts.count ? 1 : 0) }
-        guard mayMap, counts == turns else { return ["--host", hosts(counts, map)] }
-        return ["--map-by", "node", "--rank-by", "slot", "--host", hosts(slots, map)]
+        let ranks = map.nodes.flatMap { Array(repeating: $0.name, count: $0.tasks) }
+        let room = zip(map.nodes, slots).filter { $0.tasks < $1 }.map { "\($0.name):\($1 - $0.tasks)" }
+        let list = (ranks + room).joined(separator: ",")
+        // A word longer than the kernel takes (MAX_ARG_STRLEN, execve(2)) leaves no room.
+        guard mayMap, list.utf8.count < 128 << 10 else { return ["--host", hosts(counts, map)] }
+        return ["--map-by", "seq", "--host", list]
     }
 
     /// Words that place ranks otherwise than we would.
@@ -152,9 +159,8 @@ struct MPILaunch {
         if getenv(variable) == nil, EnvironmentBlock.value(variable, in: own) == nil {
             environment.append(LauncherEnvironment.withoutDisplays)
         }
-        // Options of 5 are not those of 4 in all; parts would begin where the one before ended.
-        let isFour = if case .openMPI(let major) = flavour { major == 4 } else { false }
-        let mayMap = isFour && job.parts.count == 1 && !placesItself
+        // Parts would begin where the one before ended.
+        let mayMap = if case .openMPI(let major) = flavour { major >= 4 } else { false }
         let places =
             job.parts.count == 1 && !placesItself
             ? Self.openMPIHosts(job.map, allocation, mayMap: mayMap) : ["--host", hosts]
