@@ -50,7 +50,7 @@ let package = Package(
         target("Diagnostics"),  // one error type, one renderer, the exit codes
 
         // L1: values and the kernel.
-        target("LinuxSystem", ["CLinux", "Diagnostics"]),  // descriptors, namespaces, mounts, netlink, spawning
+        target("LinuxSystem", ["CLinux"]),  // descriptors, namespaces, mounts, netlink, spawning
         target("OCIModel"),  // references, digests, manifests, configurations
         target("RegistryWire", ["OCIModel"]),  // the distribution API's words: routes, queries, ranges, challenges
         target("LaunchPlan"),  // everything the kernel is told to start one container
@@ -65,8 +65,8 @@ let package = Package(
             "CoordinationStore",  // keys under leases: the job's own store, and etcd's client
             ["LinuxSystem", "CLinux", httpClient, nioCore, nioHTTP1, nioSSL]),
         target("ContainerLaunch", ["LaunchPlan", "LinuxSystem", "CLinux"]),  // the hot path: steps, then execve
-        target("ImageFormats", ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics"]),  // tar, archives
-        target("ResourceManagers", ["JobModel", "Diagnostics", "LinuxSystem"]),  // allocations: Slurm, this machine
+        target("ImageFormats", ["CCompression", "CLinux", "LinuxSystem"]),  // tar, archives
+        target("ResourceManagers", ["JobModel", "Diagnostics"]),  // allocations: Slurm, this machine
 
         target("ProcessManagement"),  // PMI-1 and PMI-2 for ranks: wire engines without sockets
         target("ImageMount", ["ImageFormats", "LinuxSystem", "CLinux"]),  // a single-file image served by FUSE
@@ -95,11 +95,11 @@ let package = Package(
             "NodeAgent",  // what one node does for a job, and the wire to its leader
             [
                 "ContainerLaunch", "LaunchPlan", "JobModel", "JobNetwork", "ProcessManagement", "LinuxSystem", "CLinux",
-                "Diagnostics", crypto,
+                crypto,
             ]),
         target(
             "VirtualCluster",  // nodes, bridge, real Slurm on one machine, without root
-            ["ImageStore", "JobNetwork", "LaunchPlan", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"]),
+            ["JobNetwork", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"]),
 
         // L6 and the programs.
         target(

@@ -15,19 +15,63 @@ struct TidyTests {
         #expect(ImportRules.module(importedBy: "@preconcurrency import struct Foundation.Data") == "Foundation")
     }
 
-    @Test("The two halves never meet in the table, and the hot path has no Foundation")
+    @Test("Imports point down and never across, over any number of steps")
     func importTable() {
-        for (target, modules) in ImportRules.allowed {
-            if ImportRules.containerHalf.contains(target) {
-                #expect(modules.isDisjoint(with: ImportRules.jobHalf), "\(target) is of the container half")
-            }
-            if ImportRules.jobHalf.contains(target) {
-                #expect(modules.isDisjoint(with: ImportRules.containerHalf), "\(target) is of the job half")
-            }
-            if ImportRules.withoutFoundation.contains(target) {
-                #expect(modules.isDisjoint(with: ImportRules.foundation), "\(target) must stay small")
-            }
+        #expect(ImportRules.faults(in: ImportRules.rooms) == [])
+        for (target, room) in ImportRules.rooms where room.isSmall {
+            #expect(room.imports.isDisjoint(with: ImportRules.foundation), "\(target) must stay small")
         }
+
+        typealias Room = ImportRules.Room
+        var rooms: [String: Room] = [
+            "Base": Room(group: .base, level: 0, imports: []),
+            "Image": Room(group: .container, level: 1, imports: ["Base"]),
+            "Job": Room(group: .job, level: 1, imports: ["Base"]),
+            "Leader": Room(group: .job, level: 3, imports: ["Job"]),
+            "Both": Room(group: .meeting, level: 4, imports: ["Image", "Leader"]),
+        ]
+        #expect(ImportRules.faults(in: rooms) == [])
+        #expect(ImportRules.closure(of: "Both", in: rooms) == ["Base", "Image", "Job", "Leader"])
+        // Through a neighbour of the same half, nothing of the other one is reached.
+        rooms["Job"]?.imports.insert("Image")
+        #expect(ImportRules.faults(in: rooms).contains { $0.hasPrefix("Leader (job) reaches Image") })
+        #expect(ImportRules.faults(in: rooms).contains { $0.hasPrefix("Job (L1) reaches Image (L1)") })
+    }
+
+    @Test("The manifest links what the table allows, and the sources use it: no arrow is left over")
+    func manifest() throws {
+        let manifest = try String(contentsOfFile: SourceTree.root + "/Package.swift", encoding: .utf8)
+        var linked = ManifestTargets.read(manifest)
+        // Its modules reach it from Scripts/build-launcher, without the package manager.
+        linked["trireme"] = ImportRules.rooms["trireme"]?.imports
+        #expect(Set(linked.keys) == Set(ImportRules.rooms.keys))
+        var used: [String: Set<String>] = [:]
+        for file in try SourceTree.swiftFiles() {
+            guard let target = file.target else { continue }
+            used[target, default: []].formUnion(file.lines.compactMap(ImportRules.module(importedBy:)))
+        }
+        for (target, room) in ImportRules.rooms.sorted(by: { $0.key < $1.key }) {
+            let modules = room.imports.subtracting(ImportRules.foundation)
+            #expect(linked[target] == modules, "Package.swift and ImportRules differ: \(target)")
+            let dead = room.imports.subtracting(used[target] ?? [])
+            #expect(dead == [], "\(target) may import what it does not use")
+        }
+
+        let small = ManifestTargets.read(
+            """
+            let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+            target("A", ["B", crypto]),  // target("X", ["Y"])
+            .systemLibrary(name: "C", providers: [.apt(["zlib1g-dev"])]), target("B"),
+            """)
+        #expect(small == ["A": ["B", "Crypto"], "B": [], "C": []])
+    }
+
+    @Test("The architecture page shows the table")
+    func picture() throws {
+        let page = try String(
+            contentsOfFile: SourceTree.root + "/Documentation/Design/architecture.md", encoding: .utf8)
+        let picture = ArchitecturePicture.text()
+        #expect(page.contains("```\n" + picture + "```"), "put this picture into architecture.md:\n\(picture)")
     }
 
     @Test("Files and functions stay small")
