@@ -73,7 +73,7 @@ struct HolderJoin {
         defer { place.leave() }
         var name = ByteBuffer(capacity: 128)
         try appendName(image, to: &name)
-        let deadline = milliseconds() + Limit.startMilliseconds
+        let deadline = MonotonicTime.now() + Limit.startMilliseconds
         while true {
             if let met = try meet(place, name.cString) { return met }
             // Nobody listens: the one who has the lock starts the holder.
@@ -89,7 +89,7 @@ struct HolderJoin {
                 continue
             }
             guard errno == EWOULDBLOCK else { throw LaunchFailure(.serveImage, file) }
-            guard milliseconds() < deadline else { throw LaunchFailure(.serveImage, file, errno: ETIMEDOUT) }
+            guard MonotonicTime.now() < deadline else { throw LaunchFailure(.serveImage, file, errno: ETIMEDOUT) }
             usleep(Limit.retryMicroseconds)
         }
     }
@@ -309,12 +309,6 @@ struct HolderProgram {
         let reason = copied(UnsafeRawBufferPointer(rebasing: message[4..<count]))
         throw LaunchFailure(.serveImage, file, detail: reason, errno: code)
     }
-}
-
-func milliseconds() -> Int {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return time.tv_sec * 1000 + time.tv_nsec / 1_000_000
 }
 
 private let minus = CChar(0x2D)

@@ -170,13 +170,6 @@ private struct ReceivedSignal {
     var isSent: Bool { code <= 0 }
 }
 
-/// Milliseconds of the monotonic clock.
-func monotonicMilliseconds() -> Int64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
-}
-
 // MARK: Outside
 
 /// Stands for the container outside of it: what the caller of `trireme` sees and signals.
@@ -191,7 +184,7 @@ private struct Keeper {
     private var master: Int32 = -1
     private var applicationStatus: Int32?
     private var isTimedOut = false
-    private var deadline: Int64 = -1
+    private var deadline = -1
     private var mustStop = false
     private var relay = TerminalRelay()
     private let buffer = UnsafeMutableRawPointer.allocate(byteCount: 128, alignment: 8)
@@ -204,7 +197,7 @@ private struct Keeper {
         self.channel = channel
         self.orders = orders
         self.terminal = terminal
-        if let timeout = orders.timeout { deadline = monotonicMilliseconds() + Int64(timeout) }
+        if let timeout = orders.timeout { deadline = MonotonicTime.now() + Int(timeout) }
     }
 
     /// Waits for the container and ends as the application did. Never returns.
@@ -258,7 +251,7 @@ private struct Keeper {
 
     private func timeToWait() -> Int32 {
         if deadline < 0 { return -1 }
-        return Int32(min(max(deadline - monotonicMilliseconds(), 0), 3_600_000))
+        return Int32(min(max(deadline - MonotonicTime.now(), 0), 3_600_000))
     }
 
     /// A terminal's own signals reach the application by themselves, unless it has another terminal.
@@ -312,14 +305,14 @@ private struct Keeper {
     }
 
     private mutating func checkDeadline() {
-        guard deadline >= 0, monotonicMilliseconds() >= deadline else { return }
+        guard deadline >= 0, MonotonicTime.now() >= deadline else { return }
         if isTimedOut {
             kill(child, SIGKILL)
             deadline = -1
             return
         }
         isTimedOut = true
-        deadline = monotonicMilliseconds() + Int64(orders.grace)
+        deadline = MonotonicTime.now() + Int(orders.grace)
         pass(orders.stopSignal)
         // A stopped application hears nothing before it goes on.
         pass(SIGCONT)
@@ -355,7 +348,7 @@ private struct Reaper {
     let channel: Int32
     private let buffer = UnsafeMutableRawPointer.allocate(byteCount: 128, alignment: 8)
     /// When a signal to the whole process group was last seen here, by number.
-    private let seen = UnsafeMutablePointer<Int64>.allocate(capacity: 65)
+    private let seen = UnsafeMutablePointer<Int>.allocate(capacity: 65)
 
     init(application: pid_t, channel: Int32) {
         self.application = application
@@ -385,7 +378,7 @@ private struct Reaper {
             guard read(channel, &number, 4) == 4 else { continue }
             // A signal to the process group came here too, and to the application.
             drain(signals)
-            guard (1...64).contains(number), monotonicMilliseconds() - seen[Int(number)] > 500 else {
+            guard (1...64).contains(number), MonotonicTime.now() - seen[Int(number)] > 500 else {
                 seen[Int(number)] = -1_000_000
                 continue
             }
@@ -397,7 +390,7 @@ private struct Reaper {
         while let signal = ReceivedSignal(signals, buffer) {
             guard signal.number != SIGCHLD, signal.isSent, (1...64).contains(signal.number) else { continue }
             if signal.sender == 0 {
-                seen[Int(signal.number)] = monotonicMilliseconds()
+                seen[Int(signal.number)] = MonotonicTime.now()
             } else if signal.sender != application {
                 kill(application, signal.number)  // `kill -TERM 1` of a process inside
             }

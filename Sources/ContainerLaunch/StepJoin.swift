@@ -71,7 +71,7 @@ struct StepJoin {
 
     /// Enters the container of a rank that came before, or takes the name that later ones look for.
     mutating func meet() -> Outcome {
-        let deadline = milliseconds() + Limit.waitMilliseconds
+        let deadline = MonotonicTime.now() + Limit.waitMilliseconds
         var pause = Limit.firstPause
         while true {
             if let met = join() { return met }
@@ -84,7 +84,7 @@ struct StepJoin {
                 return bind(held)
             }
             // Locked and not listening yet: the first is making the container.
-            guard errno == EWOULDBLOCK, milliseconds() < deadline else { return .alone }
+            guard errno == EWOULDBLOCK, MonotonicTime.now() < deadline else { return .alone }
             usleep(pause)
             pause = min(pause * 2, Limit.longestPause)
         }

@@ -16,19 +16,19 @@ package struct RestingListener {
     /// - Parameter socket: the caller's, and not closed here.
     package init(_ socket: Int32) { self.socket = socket }
 
-    package var isResting: Bool { end != 0 && RestingListener.now() < end }
+    package var isResting: Bool { end != 0 && MonotonicTime.now() < end }
 
     /// For poll(2), which passes over a negative one.
     package var watched: Int32 { isResting ? -1 : socket }
 
     /// A timeout for poll(2), no longer than the rest; -1 is none, as there.
     package func timeout(_ milliseconds: Int32) -> Int32 {
-        let left = end - RestingListener.now()
+        let left = end - MonotonicTime.now()
         if end == 0 || left <= 0 { return milliseconds }
         return milliseconds < 0 ? Int32(clamping: left) : min(milliseconds, Int32(clamping: left))
     }
 
-    package mutating func rest(milliseconds: Int) { end = RestingListener.now() + max(1, milliseconds) }
+    package mutating func rest(milliseconds: Int) { end = MonotonicTime.now() + max(1, milliseconds) }
 
     /// Something was freed.
     package mutating func wake() { end = 0 }
@@ -42,11 +42,5 @@ package struct RestingListener {
             rest(milliseconds: RestingListener.restMilliseconds)
         }
         return taken
-    }
-
-    private static func now() -> Int {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return Int(time.tv_sec) * 1000 + Int(time.tv_nsec) / 1_000_000
     }
 }

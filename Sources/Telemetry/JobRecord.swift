@@ -9,7 +9,7 @@ package final class JobRecord {
     package let directory: String
     private let events: OwnedDescriptor
     private let output: OwnedDescriptor
-    private let began = RecordTime.milliseconds()
+    private let began = MonotonicTime.now()
     private let encoder = JSONEncoder()
     private var pending: [UInt8] = []
     /// Output kept so far, by rank.
@@ -54,7 +54,7 @@ package final class JobRecord {
     package func add(_ event: JobEvent) {
         var event = event
         event.time = RecordTime.now()
-        event.seconds = Double(RecordTime.milliseconds() - began) / 1000
+        event.seconds = Double(MonotonicTime.now() - began) / 1000
         guard failure == nil, let line = try? encoder.encode(event) else { return }
         write(Array(line) + [UInt8(ascii: "\n")], to: events)
     }
@@ -78,7 +78,7 @@ package final class JobRecord {
         if room == 0 { return }
         let part = room < bytes.count ? Array(bytes[..<room]) : bytes
         keptTotal += part.count
-        OutputChunk(rank: rank, stream: stream, milliseconds: RecordTime.milliseconds() - began, bytes: part)
+        OutputChunk(rank: rank, stream: stream, milliseconds: MonotonicTime.now() - began, bytes: part)
             .append(to: &pending)
         if pending.count > 1 << 20 { flush() }
     }
@@ -89,7 +89,7 @@ package final class JobRecord {
             write(pending, to: output)
             pending.removeAll(keepingCapacity: true)
         }
-        let now = RecordTime.milliseconds()
+        let now = MonotonicTime.now()
         if now >= nextBeat {
             nextBeat = now + Self.beatMilliseconds
             futimens(events.raw, nil)
@@ -113,13 +113,6 @@ package final class JobRecord {
 
 /// Times of a record.
 package enum RecordTime {
-    /// On a clock that only goes forward.
-    static func milliseconds() -> Int {
-        var now = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        return now.tv_sec * 1000 + now.tv_nsec / 1_000_000
-    }
-
     /// RFC 3339 in UTC, with milliseconds.
     package static func now() -> String {
         var now = timespec()

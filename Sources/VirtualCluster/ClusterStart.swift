@@ -53,11 +53,11 @@ struct ClusterStart {
     mutating func follow(
         _ started: ClusterCreation.StartedSupervisor, _ interrupts: InterruptWatch
     ) throws(Diagnostic) {
-        let deadline = Self.monotonicMilliseconds() + Int64(specification.timeoutSeconds) * 1000
-        var nextWaitLine = Self.monotonicMilliseconds() + 3000
+        let deadline = MonotonicTime.now() + Int(specification.timeoutSeconds) * 1000
+        var nextWaitLine = MonotonicTime.now() + 3000
         var buffer = [UInt8](repeating: 0, count: ClusterReport.byteCount * 32)
         while step != .ready {
-            let now = Self.monotonicMilliseconds()
+            let now = MonotonicTime.now()
             if now >= deadline { throw failure("not ready after \(specification.timeoutSeconds) s", [waitingWords]) }
             if now >= nextWaitLine {
                 progress(.waiting(waitingWords))
@@ -174,12 +174,6 @@ struct ClusterStart {
         return Diagnostic(
             code, "cluster '\(specification.name)'", reasons: ["did not start"] + reasons,
             remedies: remedies + ["keep the logs of a failed start with --retain"])
-    }
-
-    private static func monotonicMilliseconds() -> Int64 {
-        var now = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        return Int64(now.tv_sec) * 1000 + Int64(now.tv_nsec) / 1_000_000
     }
 }
 

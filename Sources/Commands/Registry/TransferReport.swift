@@ -39,11 +39,7 @@ final class TransferReport {
     init(isQuiet: Bool) { self.isQuiet = isQuiet || !TransferProgress.isWanted }
 
     /// Seconds of the monotonic clock.
-    private static func now() -> Double {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
-    }
+    private static func now() -> Double { Double(MonotonicTime.nanoseconds()) / 1e9 }
 
     func note(_ event: TransferEvent) {
         guard !isQuiet else { return }

@@ -2,6 +2,7 @@ import Diagnostics
 import Glibc
 import ImageStore
 import JobModel
+import LinuxSystem
 import NodeAgent
 import Orchestrator
 

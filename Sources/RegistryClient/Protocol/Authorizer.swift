@@ -1,5 +1,6 @@
 import AsyncHTTPClient
 import FoundationEssentials
+import LinuxSystem
 import NIOHTTP1
 import RegistryWire
 
@@ -48,7 +49,7 @@ actor Authorizer {
     /// What to send before the registry has asked; nil when nothing is known yet.
     func header(for scope: String) async throws(RegistryFault) -> String? {
         if case .job(let secret) = source { return try await proven(JobProof(secret: secret)) }
-        guard let grant = known[scope], grant.usableUntil > Activity.now() else { return nil }
+        guard let grant = known[scope], grant.usableUntil > MonotonicTime.nanoseconds() else { return nil }
         return grant.header
     }
 
@@ -212,7 +213,7 @@ actor Authorizer {
         // Renewed a little early: a request takes time to arrive.
         let life = min(max(answer.expiresIn ?? Limit.lifeSeconds, 1), 86400)
         return Grant(
-            header: "Bearer " + token, usableUntil: Activity.now() + Int64((life - min(5, life / 4)) * 1e9))
+            header: "Bearer " + token, usableUntil: MonotonicTime.nanoseconds() + Int64((life - min(5, life / 4)) * 1e9))
     }
 }
 

@@ -105,12 +105,12 @@ struct CredentialHelper {
 
     /// nil when its end does not come in time, or it says too much.
     private static func drain(_ pipe: borrowing OwnedDescriptor) -> [UInt8]? {
-        let deadline = Activity.now() / 1_000_000 + Limit.milliseconds
+        let deadline = MonotonicTime.now() + Int(Limit.milliseconds)
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 16 << 10)
         while bytes.count <= Limit.outputBytes {
             var polled = pollfd(fd: pipe.raw, events: Int16(POLLIN), revents: 0)
-            let left = deadline - Activity.now() / 1_000_000
+            let left = deadline - MonotonicTime.now()
             guard left > 0 else { return nil }
             guard poll(&polled, 1, Int32(left)) > 0 else { continue }
             let n = Glibc.read(pipe.raw, &chunk, chunk.count)

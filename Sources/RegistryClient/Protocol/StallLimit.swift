@@ -1,24 +1,18 @@
-import Glibc
+import LinuxSystem
 import Synchronization
 
 /// When the other side was last heard of.
 final class Activity: Sendable {
     /// Nanoseconds of the monotonic clock; 0 while nothing is waited for.
-    private let waitingSince = Atomic<Int64>(Activity.now())
+    private let waitingSince = Atomic<Int64>(MonotonicTime.nanoseconds())
 
-    static func now() -> Int64 {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
-    }
-
-    func beat() { waitingSince.store(Activity.now(), ordering: .relaxed) }
+    func beat() { waitingSince.store(MonotonicTime.nanoseconds(), ordering: .relaxed) }
     /// We are busy ourselves; silence is not the other side's.
     func pause() { waitingSince.store(0, ordering: .relaxed) }
 
     var silentSeconds: Double {
         let since = waitingSince.load(ordering: .relaxed)
-        return since == 0 ? 0 : Double(Activity.now() - since) / 1e9
+        return since == 0 ? 0 : Double(MonotonicTime.nanoseconds() - since) / 1e9
     }
 }
 
