@@ -51,6 +51,7 @@ let package = Package(
 
         // L1: values and the kernel.
         target("LinuxSystem", ["CLinux"]),  // descriptors, namespaces, mounts, netlink, spawning
+        target("Quantities"),  // sizes and times as people type them
         target("OCIModel"),  // references, digests, manifests, configurations
         target("RegistryWire", ["OCIModel"]),  // the distribution API's words: routes, queries, ranges, challenges
         target("LaunchPlan"),  // everything the kernel is told to start one container
@@ -66,7 +67,7 @@ let package = Package(
             ["LinuxSystem", "CLinux", httpClient, nioCore, nioHTTP1, nioSSL]),
         target("ContainerLaunch", ["LaunchPlan", "LinuxSystem", "CLinux"]),  // the hot path: steps, then execve
         target("ImageFormats", ["CCompression", "CLinux", "LinuxSystem"]),  // tar, archives
-        target("ResourceManagers", ["JobModel", "Diagnostics"]),  // allocations: Slurm, this machine
+        target("ResourceManagers", ["JobModel", "Diagnostics", "Quantities"]),  // allocations: Slurm, this machine
 
         target("ProcessManagement"),  // PMI-1 and PMI-2 for ranks: wire engines without sockets
         target("ImageMount", ["ImageFormats", "LinuxSystem", "CLinux"]),  // a single-file image served by FUSE
@@ -90,7 +91,10 @@ let package = Package(
         // L4, L5
         target(
             "ContainerRuntime",  // image + command line + host -> launch plan; which MPI an image speaks
-            ["ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "CYAML", "Diagnostics"]),
+            [
+                "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "CYAML", "Diagnostics",
+                "Quantities",
+            ]),
         target(
             "NodeAgent",  // what one node does for a job, and the wire to its leader
             [
@@ -109,7 +113,7 @@ let package = Package(
                 "LaunchPlan",
                 "JobModel", "JobNetwork", "ResourceManagers",
                 "Telemetry", "CoordinationStore", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck",
-                "SiteConfiguration",
+                "SiteConfiguration", "Quantities",
                 "LinuxSystem",
                 "CLinux",
                 "Diagnostics",
@@ -123,6 +127,7 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["CLinux", "ContainerLaunch", "LinuxSystem"], path: "Tests/TestSupport",
             swiftSettings: strict),
+        tests("QuantitiesTests", ["Quantities"]),
         tests("DiagnosticsTests", ["Diagnostics"]),
         .target(name: "SeccompProbe", path: "Tests/SeccompProbe"),  // system calls behind a filter, in C
         tests("SeccompProfileTests", ["LinuxSystem", "SeccompProbe"]),

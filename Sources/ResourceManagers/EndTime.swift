@@ -1,4 +1,5 @@
 import JobModel
+import Quantities
 
 /// When an allocation ends, for the systems that put it in no variable: what their commands say.
 extension Surroundings {
@@ -17,20 +18,6 @@ extension Surroundings {
         }
         return nil
     }
-
-    /// `D-HH:MM:SS`, `HH:MM:SS`, `MM:SS` or `SS` in seconds.
-    static func seconds(_ text: String) -> Int? {
-        let halves = text.split(separator: "-", maxSplits: 1)
-        guard let clock = halves.last, let days = halves.count == 2 ? Int(halves[0]) : 0 else { return nil }
-        let parts = clock.split(separator: ":", omittingEmptySubsequences: false).map { Int($0) }
-        guard (1...3).contains(parts.count), days < 100_000 else { return nil }
-        var total = 0
-        for part in parts {
-            guard let part, (0..<10_000_000).contains(part) else { return nil }
-            total = total * 60 + part
-        }
-        return days * 86400 + total
-    }
 }
 
 extension Slurm {
@@ -38,7 +25,7 @@ extension Slurm {
     package static func endTime(of allocation: Allocation, in surroundings: Surroundings) -> Int? {
         let words = ["squeue", "--noheader", "--jobs=\(allocation.jobID)", "--format=%L"]
         guard let said = surroundings.output(words)?.split(whereSeparator: \.isWhitespace).first else { return nil }
-        return surroundings.endTime(secondsLeft: Surroundings.seconds(String(said)))
+        return surroundings.endTime(secondsLeft: TypedDuration.clockSeconds(String(said)))
     }
 }
 
@@ -51,7 +38,7 @@ extension PBS {
         if let left = value("Walltime.Remaining").flatMap({ Int($0) }) {
             return surroundings.endTime(secondsLeft: left)
         }
-        guard let limit = value("Resource_List.walltime").flatMap(Surroundings.seconds), let began = value("stime"),
+        guard let limit = value("Resource_List.walltime").flatMap(TypedDuration.clockSeconds), let began = value("stime"),
             let start = surroundings.output(["date", "--date=\(began)", "+%s"])?.filter({ !$0.isWhitespace })
         else { return nil }
         return Int(start).map { $0 + limit }
@@ -66,7 +53,7 @@ extension LSF {
         guard let said = surroundings.output(["bjobs", "-noheader", "-o", "time_left", job]) else { return nil }
         let words = said.split(whereSeparator: \.isWhitespace)
         guard words.count == 2, words[1] == "L" else { return nil }
-        return surroundings.endTime(secondsLeft: Surroundings.seconds(words[0] + ":0"))
+        return surroundings.endTime(secondsLeft: TypedDuration.clockSeconds(words[0] + ":0"))
     }
 }
 
@@ -93,7 +80,7 @@ extension GridEngine {
             } else if let began, let word = words.first(where: { $0.hasPrefix("h_rt=") }) {
                 let start = surroundings.output(["date", "--date=\(began)", "+%s"])?.filter { !$0.isWhitespace }
                 guard let start = start.flatMap({ Int($0) }),
-                    let limit = Surroundings.seconds(String(word.dropFirst(5)))
+                    let limit = TypedDuration.clockSeconds(String(word.dropFirst(5)))
                 else { return nil }
                 return start + limit
             }

@@ -27,6 +27,7 @@ enum ImportRules {
         "CCompression": Room(group: .base, level: 0, imports: []),
         "CYAML": Room(group: .base, level: 0, imports: []),
         "Diagnostics": Room(group: .base, level: 0, imports: []),
+        "Quantities": Room(group: .base, level: 0, imports: []),
         "LinuxSystem": Room(group: .base, level: 1, imports: ["CLinux"], isSmall: true),
         "SiteConfiguration": Room(group: .base, level: 2, imports: ["LinuxSystem"]),
         "HostCheck": Room(group: .base, level: 3, imports: ["LinuxSystem", "CLinux", "SiteConfiguration"]),
@@ -57,6 +58,7 @@ enum ImportRules {
             group: .container, level: 4,
             imports: [
                 "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "CYAML", "Diagnostics",
+                "Quantities",
                 "FoundationEssentials",
             ]),
         "trireme": Room(group: .container, level: 7, imports: ["ContainerLaunch"], isSmall: true),
@@ -66,7 +68,8 @@ enum ImportRules {
         "JobModel": Room(group: .job, level: 1, imports: [], isSmall: true),
         "ProcessManagement": Room(group: .job, level: 2, imports: [], isSmall: true),
         "JobNetwork": Room(group: .job, level: 2, imports: ["LinuxSystem", "CLinux"], isSmall: true),
-        "ResourceManagers": Room(group: .job, level: 2, imports: ["JobModel", "Diagnostics"], isSmall: true),
+        "ResourceManagers": Room(
+            group: .job, level: 2, imports: ["JobModel", "Diagnostics", "Quantities"], isSmall: true),
         "Telemetry": Room(group: .job, level: 2, imports: ["JobModel", "LinuxSystem", "FoundationEssentials"]),
         "CoordinationStore": Room(
             group: .job, level: 2,
@@ -90,7 +93,8 @@ enum ImportRules {
             imports: [
                 "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
                 "LaunchPlan", "JobModel", "JobNetwork", "ResourceManagers", "Telemetry", "CoordinationStore",
-                "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration", "LinuxSystem",
+                "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration", "Quantities",
+                "LinuxSystem",
                 "CLinux", "Diagnostics", "ArgumentParser", "FoundationEssentials",
             ]),
         "trireme-cli": Room(group: .meeting, level: 7, imports: ["Commands"]),

@@ -9,12 +9,8 @@ enum ManifestTargets {
         for match in manifest.matches(of: /let (\w+): Target\.Dependency = \.product\(name: "(\w+)"/) {
             products[String(match.output.1)] = String(match.output.2)
         }
-        let code = manifest.split(separator: "\n", omittingEmptySubsequences: false)
-            .map {
-                $0.firstRange(of: "//").map { range in $0.firstRange(of: "://") == nil ? $0[..<range.lowerBound] : $0 }
-                    ?? $0
-            }
-            .joined(separator: "\n")
+        // A comment, not the slashes of an address.
+        let code = manifest.replacing(/(^|[^:])\/\/[^\n]*/) { $0.output.1 }
         var targets: [String: Set<String>] = [:]
         let start = /(?:^|[\s(])(?:target|\.target|\.executableTarget|\.systemLibrary)\(\s*(?:name: )?"([\w-]+)"/
         for match in code.matches(of: start) {

@@ -5,6 +5,7 @@ import ImageStore
 import LaunchPlan
 import LinuxSystem
 import OCIModel
+import Quantities
 import SiteConfiguration
 import VirtualCluster
 
@@ -55,15 +56,12 @@ struct ClusterPlanner {
 
     /// `2G`, `512M`, `2000` (MiB, as Slurm's RealMemory).
     static func mebibytes(_ text: String) throws(Diagnostic) -> Int {
-        let suffix = text.last.map { String($0).uppercased() } ?? ""
-        let factors = ["M": 1, "G": 1024, "T": 1024 * 1024]
-        let digits = factors[suffix] == nil ? text[...] : text.dropLast()
-        guard let count = Int(digits), count > 0, count <= 1 << 30 else {
+        guard let bytes = TypedSize.bytes(text, bareUnit: 1 << 20), bytes >= 1 << 20, bytes <= 1 << 50 else {
             throw Diagnostic(
                 .clusterInvalid, "--mem \(text)", reasons: ["is not an amount of memory"],
                 remedies: ["write it as 2G or 512M"])
         }
-        return count * (factors[suffix] ?? 1)
+        return Int(bytes >> 20)
     }
 
     private static var hostMemoryMiB: Int {

@@ -6,6 +6,7 @@ import ImageFormats
 import ImageStore
 import LinuxSystem
 import OCIModel
+import Quantities
 import RegistryClient
 import SiteConfiguration
 

@@ -4,6 +4,7 @@ import Diagnostics
 import Glibc
 import ImageStore
 import OCIModel
+import Quantities
 
 /// `trireme image prune`
 package struct ImagePrune: ParsableCommand {
@@ -70,7 +71,9 @@ package struct ImagePrune: ParsableCommand {
         let removable = uses.filter { !$0.isPinned && !$0.isInUse }
         var going = removable.filter { all || !$0.image.hasName }
         if let age {
-            guard let seconds = RelativeTime.seconds(age) else {
+            guard
+                let seconds = TypedDuration.milliseconds(age, bare: age == "0" ? .seconds : .nothing).map({ $0 / 1000 })
+            else {
                 throw Diagnostic(
                     DiagnosticCode("usage"), "--older-than \(age)", reasons: ["not a span of time"],
                     remedies: ["--older-than 30d"])

@@ -32,33 +32,4 @@ enum RelativeTime {
         default: "\(seconds / (365 * 86400)) years"
         }
     }
-
-    /// `90s`, `15m`, `24h`, `30d`, `2w` or `0` as seconds; nil for what is none. A number alone is none: who types 30
-    /// means days, and an option that removes images must not take them for seconds.
-    static func seconds(_ text: String) -> Int? {
-        if text == "0" { return 0 }
-        let units: [Character: Int] = ["s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604_800]
-        guard let last = text.last, let unit = units[last], let count = Int(text.dropLast()), count >= 0 else {
-            return nil
-        }
-        let (seconds, isTooLarge) = count.multipliedReportingOverflow(by: unit)
-        return isTooLarge ? nil : seconds
-    }
-}
-
-/// Sizes as people type them: `500M`, `2GiB`, `1.5g`.
-enum TypedSize {
-    /// Bytes; `K M G T` are powers of 1024 as docker's `--memory`, `kB MB GB TB` of 1000. Nil for what is none.
-    static func bytes(_ text: String) -> Int64? {
-        let digits = text.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
-        guard let value = Double(digits), value.isFinite, value >= 0 else { return nil }
-        var unit = text.dropFirst(digits.count).lowercased()
-        if unit.hasSuffix("ib") { unit = String(unit.dropLast(2)) }
-        let factors: [String: Double] = [
-            "": 1, "b": 1, "k": 0x1p10, "m": 0x1p20, "g": 0x1p30, "t": 0x1p40, "kb": 1e3, "mb": 1e6, "gb": 1e9,
-            "tb": 1e12,
-        ]
-        guard let factor = factors[unit], value * factor < 0x1p62 else { return nil }
-        return Int64(value * factor)
-    }
 }

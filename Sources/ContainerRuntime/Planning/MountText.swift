@@ -1,5 +1,6 @@
 import Diagnostics
 import LaunchPlan
+import Quantities
 
 /// `--mount KEY=VALUE,…` as docker and podman spell it: one line of CSV, so a value with a comma stands
 /// in double quotes (docs.docker.com, "docker run", `--mount`).
@@ -122,20 +123,11 @@ package struct MountText {
         }
     }
 
-    /// Docker's sizes: powers of 1024, with or without a `b` behind the unit.
     private func bytes(_ value: String) throws(Diagnostic) -> UInt64 {
-        var digits = value.lowercased()
-        if digits.hasSuffix("b") { digits.removeLast() }
-        let units: [Character: UInt64] = ["k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40]
-        var factor: UInt64 = 1
-        if let last = digits.last, let unit = units[last] {
-            factor = unit
-            digits.removeLast()
-        }
-        guard let number = UInt64(digits), number > 0, number <= (1 << 60) / factor else {
+        guard let number = TypedSize.bytes(value), (1...1 << 60).contains(number) else {
             throw refused("'\(value)' is not a size: 64m, 1g")
         }
-        return number * factor
+        return UInt64(number)
     }
 
     private func meaning(in directory: String?) throws(Diagnostic) -> Meaning {

@@ -3,6 +3,7 @@ import Diagnostics
 import Glibc
 import LaunchPlan
 import LinuxSystem
+import Quantities
 
 /// Limits: how much of the machine the container may take.
 ///
@@ -136,23 +137,10 @@ struct LimitOptions: ContainerOptionGroup {
     /// `512m`, `2g`, `2GiB`, `1.5g`: powers of 1024, as docker and Slurm count.
     static func bytes(_ option: String, _ typed: String, least: UInt64, unit: UInt64 = 1) throws(Diagnostic) -> UInt64 {
         let remedy = "write a number and k, m, g or t: \(option) 512m"
-        var digits = Substring(typed.lowercased())
-        if digits.hasSuffix("ib") { digits = digits.dropLast(2) } else if digits.hasSuffix("b") { digits.removeLast() }
-        var factor = digits.count < typed.count ? 1 : unit
-        let units: [Character: UInt64] = ["k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40]
-        if let last = digits.last, let known = units[last] {
-            factor = known
-            digits.removeLast()
+        guard let size = TypedSize.bytes(typed, bareUnit: Int64(unit)) else {
+            throw wrong(option, typed, "not a size, or too large", remedy)
         }
-        let parts = digits.split(separator: ".", omittingEmptySubsequences: false)
-        guard (1...2).contains(parts.count), !parts[0].isEmpty, parts.allSatisfy({ $0.utf8.allSatisfy(isDigit) }),
-            parts.count == 1 || (1...6).contains(parts[1].count)
-        else { throw wrong(option, typed, "not a size", remedy) }
-        let (whole, overflow) = (UInt64(parts[0]) ?? UInt64.max).multipliedReportingOverflow(by: factor)
-        var bytes = whole
-        if parts.count == 2, let fraction = Double("0." + parts[1]) { bytes &+= UInt64(fraction * Double(factor)) }
-        // The kernel counts pages in signed words.
-        guard !overflow, bytes <= UInt64(Int64.max) else { throw wrong(option, typed, "too large", remedy) }
+        let bytes = UInt64(size)
         guard bytes >= least else {
             throw wrong(option, typed, "too small: the least is \(least) bytes", remedy)
         }

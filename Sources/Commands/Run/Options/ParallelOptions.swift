@@ -4,6 +4,7 @@ import Diagnostics
 import Glibc
 import JobModel
 import NodeAgent
+import Quantities
 import ResourceManagers
 
 /// Parallel jobs: how many ranks, where, and what starts them.
@@ -154,23 +155,9 @@ struct ParallelOptions: ParsableArguments {
 
     static func milliseconds(_ text: String) -> Int? {
         if text.contains(where: \.isLetter) {
-            return ProcessOptions.Duration.milliseconds(text).flatMap { Int(exactly: $0) }
+            return TypedDuration.milliseconds(text, bare: .nothing)
         }
-        let parts = text.split(separator: "-", omittingEmptySubsequences: false)
-        let numbers = parts.last?.split(separator: ":", omittingEmptySubsequences: false).map { Int($0) } ?? []
-        guard parts.count <= 2, (1...3).contains(numbers.count),
-            numbers.allSatisfy({ $0 != nil && $0! >= 0 && $0! < 1_000_000 })
-        else { return nil }
-        let fields = numbers.compactMap { $0 }
-        var units = [60, 1]
-        if parts.count == 2 { units = [3600, 60, 1] }
-        if fields.count == 3 { units = [3600, 60, 1] }
-        var seconds = zip(fields, units).reduce(0) { $0 + $1.0 * $1.1 }
-        if parts.count == 2 {
-            guard let days = Int(parts[0]), (0..<100_000).contains(days) else { return nil }
-            seconds += days * 86_400
-        }
-        return seconds * 1000
+        return TypedDuration.slurmSeconds(text).map { $0 * 1000 }
     }
 
     /// A job, even if of one rank, rather than one process in one container.

@@ -4,6 +4,7 @@ import Diagnostics
 import Glibc
 import LaunchPlan
 import LinuxSystem
+import Quantities
 
 /// Process: the command, its terminal and its life.
 struct ProcessOptions: ContainerOptionGroup {
@@ -93,7 +94,7 @@ struct ProcessOptions: ContainerOptionGroup {
     }
 
     static func milliseconds(_ option: String, _ text: String) throws(Diagnostic) -> UInt32 {
-        guard let value = Duration.milliseconds(text), value > 0, value <= UInt64(UInt32.max) else {
+        guard let value = TypedDuration.milliseconds(text, bare: .seconds), (1...Int(UInt32.max)).contains(value) else {
             throw refused(
                 "\(option) \(text)", "is no time: write seconds (90, 1.5) or 250ms, 30s, 10m, 2h30m; at most 49 days")
         }
@@ -102,31 +103,5 @@ struct ProcessOptions: ContainerOptionGroup {
 
     private static func refused(_ subject: String, _ reason: String) -> Diagnostic {
         Diagnostic(DiagnosticCode("option-value"), subject, reasons: [reason])
-    }
-
-    /// `90`, `1.5`, `250ms`, `30s`, `10m`, `2h30m`, `1d`, as docker and Go write durations.
-    enum Duration {
-        static func milliseconds(_ text: String) -> UInt64? {
-            var total = 0.0
-            var rest = Substring(text)
-            guard !rest.isEmpty else { return nil }
-            while !rest.isEmpty {
-                let digits = rest.prefix { $0.isASCII && $0.isNumber || $0 == "." }
-                guard let number = Double(String(digits)), number >= 0 else { return nil }
-                rest = rest.dropFirst(digits.count)
-                let unit = rest.prefix { $0.isLetter }
-                rest = rest.dropFirst(unit.count)
-                switch unit {
-                case "ms": total += number
-                case "s": total += number * 1000
-                case "": if digits.count == text.count { total += number * 1000 } else { return nil }
-                case "m", "min": total += number * 60_000
-                case "h": total += number * 3_600_000
-                case "d": total += number * 86_400_000
-                default: return nil
-                }
-            }
-            return total < 1e15 ? UInt64(total.rounded()) : nil
-        }
     }
 }
