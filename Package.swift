@@ -51,6 +51,7 @@ let package = Package(
 
         // L1: values and the kernel.
         target("LinuxSystem", ["CLinux"]),  // descriptors, namespaces, mounts, netlink, spawning
+        target("Processes", ["LinuxSystem", "CLinux"]),  // programs started, their environment and what they print
         target("Quantities"),  // sizes and times as people type them
         target("OCIModel"),  // references, digests, manifests, configurations
         target("RegistryWire", ["OCIModel"]),  // the distribution API's words: routes, queries, ranges, challenges
@@ -83,7 +84,8 @@ let package = Package(
         target(
             "RegistryClient",  // the distribution protocol: pull, push, and a registry of one's own
             [
-                "ImageStore", "ImageFormats", "RegistryWire", "OCIModel", "LinuxSystem", "CLinux", "Diagnostics",
+                "ImageStore", "ImageFormats", "RegistryWire", "OCIModel", "Processes", "LinuxSystem", "CLinux",
+                "Diagnostics",
                 crypto,
                 httpClient, nioCore, nioPosix, nioHTTP1, nioSSL,
             ]),
@@ -93,17 +95,18 @@ let package = Package(
             "ContainerRuntime",  // image + command line + host -> launch plan; which MPI an image speaks
             [
                 "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "CYAML", "Diagnostics",
-                "Quantities",
+                "Quantities", "Processes",
             ]),
         target(
             "NodeAgent",  // what one node does for a job, and the wire to its leader
             [
-                "ContainerLaunch", "LaunchPlan", "JobModel", "JobNetwork", "ProcessManagement", "LinuxSystem", "CLinux",
+                "ContainerLaunch", "LaunchPlan", "JobModel", "JobNetwork", "ProcessManagement", "Processes",
+                "LinuxSystem", "CLinux",
                 crypto,
             ]),
         target(
             "VirtualCluster",  // nodes, bridge, real Slurm on one machine, without root
-            ["JobNetwork", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"]),
+            ["JobNetwork", "Processes", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"]),
 
         // L6 and the programs.
         target(
@@ -113,7 +116,7 @@ let package = Package(
                 "LaunchPlan",
                 "JobModel", "JobNetwork", "ResourceManagers",
                 "Telemetry", "CoordinationStore", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck",
-                "SiteConfiguration", "Quantities",
+                "SiteConfiguration", "Quantities", "Processes",
                 "LinuxSystem",
                 "CLinux",
                 "Diagnostics",
@@ -151,7 +154,8 @@ let package = Package(
         tests("CoordinationStoreTests", ["CoordinationStore"]),
         tests("ProcessManagementTests", ["ProcessManagement"]),
         tests("OrchestratorTests", ["Orchestrator", "JobModel", "Diagnostics"]),
-        tests("NodeAgentTests", ["NodeAgent", "ContainerLaunch", "JobModel", "LinuxSystem", "CLinux"]),
+        tests("ProcessesTests", ["Processes", "LinuxSystem"]),
+        tests("NodeAgentTests", ["NodeAgent", "Processes", "ContainerLaunch", "JobModel", "LinuxSystem", "CLinux"]),
         tests("RegistryClientTests", ["RegistryClient", "RegistryWire", "OCIModel", "Diagnostics"]),
         tests("RegistryTests", ["ImageStore", "OCIModel", crypto]),  // the real programs against registries, sound and not
         tests("ImageFormatsTests", ["ImageFormats", "LinuxSystem", "CLinux"]),

@@ -1,6 +1,6 @@
-import CLinux
 import Glibc
 import LinuxSystem
+import Processes
 
 /// A command of the host whose output is read: what only a dynamic program of the host can answer.
 final class HostCommand {
@@ -10,29 +10,14 @@ final class HostCommand {
 
     /// Starts `words[0]`, found in the usual directories, with no input and with its messages thrown away.
     init(_ words: [String]) throws(SyscallError) {
-        var ends: [Int32] = [-1, -1]
-        try checked("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-        posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
-        posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", O_WRONLY, 0)
-        let arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
-        defer { arguments.forEach { free($0) } }
-        let nothing: [UnsafeMutablePointer<CChar>?] = [nil]
-        var started: pid_t = 0
-        var code = ENOENT
-        for directory in ["/usr/bin/", "/bin/", "/usr/local/bin/"] where code == ENOENT {
-            code = posix_spawn(&started, directory + words[0], &actions, nil, arguments, nothing)
-        }
-        close(ends[1])
-        guard code == 0 else {
-            close(ends[0])
-            throw SyscallError("posix_spawn", words[0], errno: code)
-        }
-        child = started
-        output = OwnedDescriptor(owning: ends[0])
+        let ends = try PipeEnds()
+        let source = OwnedDescriptor(owning: ends.read)
+        let sink = OwnedDescriptor(owning: ends.write)
+        let null = try OwnedDescriptor.open("/dev/null", O_RDWR)
+        child = try ChildProcess.start(
+            words.map { Array($0.utf8) }, environment: [Array("PATH=/usr/bin:/bin:/usr/local/bin".utf8)],
+            streams: .init(input: null.raw, output: sink.raw, error: null.raw), group: .callers, deathSignal: 0)
+        output = source
     }
 
     deinit { _ = finish() }

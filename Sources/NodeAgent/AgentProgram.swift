@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import Processes
 
 /// The program `trireme-agent`, several in one so that one file bound into a container is enough:
 ///
@@ -123,9 +124,7 @@ package enum AgentProgram {
     /// The batch system's name for this node, else the kernel's.
     private static func nodeName() -> String {
         if let name = getenv("SLURMD_NODENAME") { return String(cString: name) }
-        var buffer = [CChar](repeating: 0, count: 256)
-        gethostname(&buffer, 255)
-        return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return HostName.current
     }
 
     /// Connects to the first address that answers; 10 s for all.

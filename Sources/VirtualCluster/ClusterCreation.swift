@@ -2,6 +2,7 @@ import CLinux
 import Diagnostics
 import Glibc
 import LinuxSystem
+import Processes
 
 /// Starts a cluster: prepares its directory, clones the supervisor, follows its
 /// reports until every node is idle, and puts the cluster on record. Whatever
@@ -165,7 +166,7 @@ package struct ClusterCreation {
             }
             return ClusterRecord(
                 name: specification.name, scheduler: specification.scheduler, created: ClusterRecord.timestamp(),
-                host: ClusterRecord.hostName(), image: specification.image, cpusPerNode: specification.cpusPerNode,
+                host: HostName.current, image: specification.image, cpusPerNode: specification.cpusPerNode,
                 memoryPerNodeMiB: specification.memoryPerNodeMiB, user: specification.account.user,
                 home: specification.account.home, supervisor: supervisor, nodes: nodes,
                 outer: ClusterRecord.surrounding())

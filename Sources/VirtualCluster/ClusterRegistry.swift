@@ -2,6 +2,7 @@ import CLinux
 import Diagnostics
 import Glibc
 import LinuxSystem
+import Processes
 import SiteConfiguration
 
 /// The clusters on record below `$XDG_STATE_HOME/trireme/clusters`: one directory each
@@ -56,7 +57,7 @@ package struct ClusterRegistry: Sendable {
         guard let record else { return .stopped }
         if record.supervisor.isAlive { return .running }
         if record.outer == ClusterRecord.surrounding() {
-            return record.host == ClusterRecord.hostName() ? .stopped : .elsewhere(record.host)
+            return record.host == HostName.current ? .stopped : .elsewhere(record.host)
         }
         guard let outer = record.outer else { return .elsewhere(record.host) }
         // Made in a node of another cluster, it ended with that one at the latest.

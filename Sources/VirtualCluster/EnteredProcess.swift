@@ -2,6 +2,7 @@ import CLinux
 import Diagnostics
 import Glibc
 import LinuxSystem
+import Processes
 
 /// One command in the namespaces of another process, as a child of this one.
 ///

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import JobNetwork
 import LinuxSystem
+import Processes
 
 /// PID 1 of one node: sets the node up, starts its daemons in order, reaps
 /// whatever ends, and keeps the node's service table on the host up to date.

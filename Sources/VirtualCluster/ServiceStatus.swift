@@ -79,18 +79,6 @@ enum MungeSocket {
     }
 }
 
-/// A close-on-exec pipe whose ends outlive any scope: each goes to another process.
-struct PipeEnds {
-    let read: Int32
-    let write: Int32
-
-    init() throws(SyscallError) {
-        var ends: [Int32] = [-1, -1]
-        try checked("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
-        (read, write) = (ends[0], ends[1])
-    }
-}
-
 /// An argument vector for execve(2), made before it is needed and leaked by the exec.
 enum CommandVector {
     /// Returns only on failure, with errno set.

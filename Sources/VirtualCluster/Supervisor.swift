@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import JobNetwork
 import LinuxSystem
+import Processes
 
 /// The one process a cluster is: PID 1 of the outer pid namespace. It makes the
 /// bridge and the nodes, passes their reports on while `create` listens, and then

@@ -3,6 +3,7 @@ import Foundation
 import JobModel
 import LinuxSystem
 import NodeAgent
+import Processes
 import TestSupport
 import Testing
 

@@ -1,5 +1,6 @@
 import JobModel
 import NodeAgent
+import Processes
 import Testing
 
 private func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }

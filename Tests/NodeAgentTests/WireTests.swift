@@ -1,5 +1,6 @@
 import JobModel
 import NodeAgent
+import Processes
 import Testing
 
 @Suite struct WireTests {

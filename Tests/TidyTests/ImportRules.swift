@@ -29,6 +29,7 @@ enum ImportRules {
         "Diagnostics": Room(group: .base, level: 0, imports: []),
         "Quantities": Room(group: .base, level: 0, imports: []),
         "LinuxSystem": Room(group: .base, level: 1, imports: ["CLinux"], isSmall: true),
+        "Processes": Room(group: .base, level: 2, imports: ["LinuxSystem", "CLinux"], isSmall: true),
         "SiteConfiguration": Room(group: .base, level: 2, imports: ["LinuxSystem"]),
         "HostCheck": Room(group: .base, level: 3, imports: ["LinuxSystem", "CLinux", "SiteConfiguration"]),
 
@@ -50,7 +51,8 @@ enum ImportRules {
         "RegistryClient": Room(
             group: .container, level: 4,
             imports: [
-                "RegistryWire", "ImageStore", "ImageFormats", "OCIModel", "LinuxSystem", "CLinux", "Diagnostics",
+                "RegistryWire", "ImageStore", "ImageFormats", "OCIModel", "Processes", "LinuxSystem", "CLinux",
+                "Diagnostics",
                 "Crypto", "AsyncHTTPClient", "NIOCore", "NIOPosix", "NIOHTTP1", "NIOSSL", "FoundationEssentials",
                 "Dispatch",
             ]),
@@ -58,8 +60,7 @@ enum ImportRules {
             group: .container, level: 4,
             imports: [
                 "ImageStore", "ImageFormats", "OCIModel", "LaunchPlan", "LinuxSystem", "CLinux", "CYAML", "Diagnostics",
-                "Quantities",
-                "FoundationEssentials",
+                "Quantities", "Processes", "FoundationEssentials",
             ]),
         "trireme": Room(group: .container, level: 7, imports: ["ContainerLaunch"], isSmall: true),
         "trireme-mount": Room(group: .container, level: 7, imports: ["ImageMount"], isSmall: true),
@@ -79,14 +80,16 @@ enum ImportRules {
         "Orchestrator": Room(group: .job, level: 3, imports: ["JobModel", "Diagnostics"], isSmall: true),
         "VirtualCluster": Room(
             group: .job, level: 3,
-            imports: ["JobNetwork", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"], isSmall: true),
+            imports: ["JobNetwork", "Processes", "LinuxSystem", "CLinux", "SiteConfiguration", "Diagnostics"],
+            isSmall: true),
 
         // Where a job's node becomes a container, and where the user's words become both.
         "NodeAgent": Room(
             group: .meeting, level: 5,
             imports: [
-                "ContainerLaunch", "LaunchPlan", "JobModel", "JobNetwork", "ProcessManagement", "LinuxSystem", "CLinux",
-                "Crypto",
+                "ContainerLaunch", "LaunchPlan", "JobModel", "JobNetwork", "ProcessManagement", "Processes",
+                "LinuxSystem",
+                "CLinux", "Crypto",
             ], isSmall: true),
         "Commands": Room(
             group: .meeting, level: 6,
@@ -94,6 +97,7 @@ enum ImportRules {
                 "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
                 "LaunchPlan", "JobModel", "JobNetwork", "ResourceManagers", "Telemetry", "CoordinationStore",
                 "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration", "Quantities",
+                "Processes",
                 "LinuxSystem",
                 "CLinux", "Diagnostics", "ArgumentParser", "FoundationEssentials",
             ]),

@@ -7,6 +7,7 @@ import ImageStore
 import LinuxSystem
 import NodeAgent
 import OCIModel
+import Processes
 import RegistryClient
 import SiteConfiguration
 

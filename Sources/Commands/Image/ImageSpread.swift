@@ -7,6 +7,7 @@ import JobModel
 import LinuxSystem
 import NodeAgent
 import OCIModel
+import Processes
 import ResourceManagers
 import SiteConfiguration
 

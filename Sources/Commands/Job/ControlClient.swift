@@ -2,6 +2,7 @@ import Diagnostics
 import Glibc
 import LinuxSystem
 import NodeAgent
+import Processes
 import Telemetry
 import VirtualCluster
 

@@ -5,6 +5,7 @@ import Diagnostics
 import Glibc
 import ImageStore
 import NodeAgent
+import Processes
 import RegistryClient
 import SiteConfiguration
 

@@ -1,10 +1,10 @@
-import CLinux
 import ContainerRuntime
 import Diagnostics
 import Glibc
 import ImageStore
 import LinuxSystem
 import OCIModel
+import Processes
 import RegistryClient
 import SiteConfiguration
 
@@ -46,26 +46,11 @@ enum RemoteImage {
     private static func pull(_ name: String) throws(Diagnostic) -> String {
         do throws(SyscallError) {
             let program = try Locations.programDirectory() + "/trireme-cli"
-            var pipe = try OwnedDescriptor.pipe()
-            var actions = posix_spawn_file_actions_t()
-            posix_spawn_file_actions_init(&actions)
-            defer { posix_spawn_file_actions_destroy(&actions) }
             // Its standard output is the name; progress and failures go where ours go.
-            posix_spawn_file_actions_adddup2(&actions, pipe.write.raw, 1)
-            posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-            let typed: [String] = ["trireme", "image", "pull", "--only-name", name]
-            var words: [UnsafeMutablePointer<CChar>?] = typed.map { strdup($0) }
-            words.append(nil)
-            defer { words.forEach { free($0) } }
-            var child: pid_t = 0
-            let result = posix_spawn(&child, program, &actions, nil, &words, linux_environ())
-            guard result == 0 else { throw SyscallError("posix_spawn", program, errno: result) }
-            pipe.write = OwnedDescriptor(owning: -1)
-            let output = try pipe.read.readAll(limit: 1 << 16)
-            var status: Int32 = 0
-            _ = try checked("waitpid") { waitpid(child, &status, 0) }
-            guard status == 0 else { exit(Diagnostics.ExitCode.ownFailure) }
-            return String(decoding: output, as: UTF8.self).split(separator: "\n").last.map(String.init) ?? name
+            let said = try CommandOutput.of(
+                [program, "image", "pull", "--only-name", name], limit: .init(milliseconds: Int(Int32.max), bytes: 1 << 16))
+            guard said.status == 0 else { exit(Diagnostics.ExitCode.ownFailure) }
+            return String(decoding: said.bytes, as: UTF8.self).split(separator: "\n").last.map(String.init) ?? name
         } catch {
             throw Diagnostic(DiagnosticCode("installation"), "trireme-cli", reasons: [error.sentence])
         }

@@ -1,4 +1,5 @@
 import NodeAgent
+import Processes
 import ResourceManagers
 
 extension EnvironmentBlock {

@@ -1,6 +1,7 @@
 import Glibc
 import LinuxSystem
 import NodeAgent
+import Processes
 import ResourceManagers
 
 /// The commands that start the job's agents, one or one per node, as long as they run.

@@ -2,6 +2,7 @@ import Diagnostics
 import Glibc
 import LinuxSystem
 import NodeAgent
+import Processes
 import ResourceManagers
 
 /// `trireme run` in a process that the batch system started beside the leader's, with the same words. Where

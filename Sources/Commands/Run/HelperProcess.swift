@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import LinuxSystem
 import NodeAgent
+import Processes
 import SiteConfiguration
 
 /// A command of the batch system that runs beside the leader: srun for the agents or the ranks.
@@ -26,9 +27,9 @@ final class HelperProcess {
         let source = try Self.source(input)
         defer { close(source) }
         try checked("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
-        let streams = Spawn.Streams(input: source, output: ends[1], error: ends[1])
+        let streams = ChildProcess.Streams(input: source, output: ends[1], error: ends[1])
         defer { close(ends[1]) }
-        pid = try Spawn.start(
+        pid = try ChildProcess.start(
             words.map { Array($0.utf8) }, environment: environment, streams: streams, deathSignal: SIGTERM)
         output = ends[0]
         if output >= 0 { _ = linux_fcntl_int(output, F_SETFL, Int(O_NONBLOCK)) }

@@ -6,6 +6,7 @@ import JobModel
 import LinuxSystem
 import NodeAgent
 import Orchestrator
+import Processes
 import Telemetry
 import VirtualCluster
 

@@ -6,6 +6,7 @@ import LaunchPlan
 import LinuxSystem
 import NodeAgent
 import Orchestrator
+import Processes
 import Telemetry
 
 /// The job's image on its way to nodes whose stores lack it: the first has it from here, the others from nodes

@@ -10,6 +10,7 @@ import LinuxSystem
 import NodeAgent
 import OCIModel
 import Orchestrator
+import Processes
 import SiteConfiguration
 import Telemetry
 

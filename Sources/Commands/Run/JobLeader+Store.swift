@@ -5,6 +5,7 @@ import JobModel
 import LinuxSystem
 import NodeAgent
 import Orchestrator
+import Processes
 
 /// The job's keys: in the leader's own store always, in the site's etcd too when one was named.
 final class JobStore {

@@ -8,6 +8,7 @@ import LaunchPlan
 import LinuxSystem
 import NodeAgent
 import Orchestrator
+import Processes
 import ResourceManagers
 import SiteConfiguration
 import Telemetry

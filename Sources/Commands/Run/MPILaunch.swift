@@ -6,6 +6,7 @@ import JobModel
 import LaunchPlan
 import LinuxSystem
 import NodeAgent
+import Processes
 import ResourceManagers
 
 /// How the ranks of a job are started: by the agents, by the image's own MPI launcher, or by Slurm.

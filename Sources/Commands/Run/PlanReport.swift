@@ -8,6 +8,7 @@ import ImageStore
 import LaunchPlan
 import NodeAgent
 import OCIModel
+import Processes
 
 /// `--dry-run` and `--explain`: a launch in words, composed by the code that would do it.
 struct PlanReport {

@@ -4,6 +4,7 @@ import Glibc
 import JobModel
 import LinuxSystem
 import NodeAgent
+import Processes
 import ResourceManagers
 import SiteConfiguration
 import VirtualCluster

@@ -12,6 +12,7 @@ import LinuxSystem
 import NodeAgent
 import OCIModel
 import Orchestrator
+import Processes
 import ResourceManagers
 import SiteConfiguration
 

@@ -1,6 +1,7 @@
 import Glibc
 import JobModel
 import LinuxSystem
+import Processes
 
 extension Agent {
     /// Above this many ranks the reading of their accounts would be felt.

@@ -4,6 +4,7 @@ import Glibc
 import JobModel
 import LinuxSystem
 import ProcessManagement
+import Processes
 
 /// What one node does for a job: one thread, one loop, one connection to the leader.
 ///

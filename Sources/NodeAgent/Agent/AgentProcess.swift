@@ -3,6 +3,7 @@ import ContainerLaunch
 import Glibc
 import JobModel
 import LinuxSystem
+import Processes
 
 /// One process the agent started, and the pipes to it.
 final class AgentProcess {
@@ -45,7 +46,7 @@ final class AgentProcess {
         let started: Result<pid_t, SyscallError>
         do throws(SyscallError) {
             started = .success(
-                try Spawn.start(
+                try ChildProcess.start(
                     arguments, environment: complete,
                     streams: .init(input: streams.theirs[0], output: streams.theirs[1], error: streams.theirs[2])))
         } catch { started = .failure(error) }
@@ -182,9 +183,9 @@ struct RankStreams {
             sources = [(try terminal.copy(), 1)]
             return
         }
-        let out = try PipeEnds.make()
-        let err = try PipeEnds.make()
-        let into = try takesInput ? PipeEnds.make() : PipeEnds(read: open("/dev/null", O_RDONLY | O_CLOEXEC), write: -1)
+        let out = try PipeEnds()
+        let err = try PipeEnds()
+        let into = try takesInput ? PipeEnds() : PipeEnds(read: open("/dev/null", O_RDONLY | O_CLOEXEC), write: -1)
         theirs = [into.read, out.write, err.write]
         input = into.write
         sources = [(out.read, 1), (err.read, 2)]
@@ -195,16 +196,5 @@ struct RankStreams {
     /// Our ends of what it writes. A terminal's lines are not whole and get no labels.
     func outputs(_ labeler: LineLabeler?) -> [OutputPipe] {
         sources.map { OutputPipe(owning: $0.descriptor, stream: $0.stream, labeler: isTerminal ? nil : labeler) }
-    }
-}
-
-/// Both ends of a pipe as plain numbers: the child inherits one, the agent keeps the other.
-struct PipeEnds {
-    var read: Int32
-    var write: Int32
-    static func make() throws(SyscallError) -> PipeEnds {
-        var ends: [Int32] = [-1, -1]
-        try checked("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
-        return PipeEnds(read: ends[0], write: ends[1])
     }
 }

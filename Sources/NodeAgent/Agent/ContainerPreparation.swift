@@ -3,6 +3,7 @@ import Glibc
 import JobModel
 import LaunchPlan
 import LinuxSystem
+import Processes
 
 /// Why an agent cannot do its part: which step, with what errno (0: not a system call), on what.
 package struct AgentFailure: Error, Equatable, Sendable {
@@ -118,12 +119,10 @@ enum ContainerPreparation {
         if let file = try? OwnedDescriptor.open("/etc/hosts", O_RDONLY), let own = try? file.readAll(limit: 1 << 20) {
             table = own
         }
-        var name = [UInt8](repeating: 0, count: 256)
-        _ = name.withUnsafeMutableBytes { gethostname($0.baseAddress!.assumingMemoryBound(to: CChar.self), 255) }
         let text = HostTable.text(
             String(decoding: table, as: UTF8.self), names: job.nodeNames, addresses: job.nodeAddresses,
             isPrivate: job.network != nil,
-            here: (String(decoding: name.prefix { $0 != 0 }, as: UTF8.self), job.nodeIndex))
+            here: (HostName.current, job.nodeIndex))
         return Array(text.utf8)
     }
 }

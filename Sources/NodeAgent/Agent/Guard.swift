@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import Processes
 
 /// The agent's parent: it does nothing but outlive the worker and then kill what is left.
 ///

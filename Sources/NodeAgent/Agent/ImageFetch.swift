@@ -3,6 +3,7 @@ import Glibc
 import JobModel
 import LaunchPlan
 import LinuxSystem
+import Processes
 
 /// The command that brings the job's image into this node's store (`trireme image receive`), where the store is not
 /// the leader's. It lives beside the container, and serves other nodes until all of them have the image.
@@ -19,15 +20,15 @@ package final class ImageFetch {
     private static let saidBytes = 16 << 10
 
     init(_ command: [[UInt8]], environment: [[UInt8]]) throws(SyscallError) {
-        let ends = try PipeEnds.make()
+        let ends = try PipeEnds()
         defer { close(ends.write) }
         let input = open("/dev/null", O_RDONLY | O_CLOEXEC)
         defer { close(input) }
         output = ends.read
         _ = linux_fcntl_int(ends.read, F_SETFL, Int(O_NONBLOCK))
-        pid = try Spawn.start(
+        pid = try ChildProcess.start(
             command, environment: environment,
-            streams: Spawn.Streams(input: input, output: ends.write, error: ends.write), deathSignal: SIGTERM)
+            streams: ChildProcess.Streams(input: input, output: ends.write, error: ends.write), deathSignal: SIGTERM)
     }
 
     deinit { if output >= 0 { close(output) } }

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import JobModel
 import LinuxSystem
+import Processes
 
 /// What processes used: at their end from wait4(2), before it from /proc (proc(5)).
 enum UsageMeter {
@@ -105,5 +106,15 @@ final class TransferMeter {
             if line.hasPrefix("wchar: ") { usage.writtenBytes = UInt64(line.dropFirst(7)) ?? 0 }
         }
         return usage
+    }
+}
+
+extension ProcessTree {
+    /// Collects every child that has ended. False when this process has no children at all.
+    package static func reap(
+        transfers: (pid_t) -> ResourceUsage = { _ in ResourceUsage() }, _ body: (pid_t, Int32, ResourceUsage) -> Void
+    ) -> Bool {
+        while let ended = UsageMeter.collect(-1, transfers: transfers) { body(ended.pid, ended.status, ended.usage) }
+        return errno == 0
     }
 }

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import Processes
 
 /// Stands between an MPICH rank and its launcher on the PMI-1 wire, to undo one deadlock.
 ///

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import Processes
 
 /// The PMIx server of a node's ranks: the program trireme-pmix beside them in the container, which serves
 /// them through the image's own libpmix (Sources/PMIxServer). Here is its link to the job: what a fence
@@ -50,7 +51,7 @@ final class PMIxManagement {
         try checked("socketpair") {
             socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends)
         }
-        let said = try PipeEnds.make()
+        let said = try PipeEnds()
         let null = open("/dev/null", O_WRONLY | O_CLOEXEC)
         defer { for end in [ends[1], said.write, null] { close(end) } }
         (socket, complaints) = (ends[0], said.read)
@@ -62,7 +63,7 @@ final class PMIxManagement {
             job.nodeNames.prefix(counts.count).joined(separator: ","),
             counts.map { "\($0)" }.joined(separator: ","), ContainerPreparation.directory,
         ]
-        _ = try Spawn.start(
+        _ = try ChildProcess.start(
             words.map { Array($0.utf8) }, environment: environment,
             streams: .init(input: ends[1], output: null, error: said.write))
     }

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import LinuxSystem
+import Processes
 
 /// `--bind-to core|socket`: which processors a rank may use, decided where it is started, so that it holds
 /// whatever starts the ranks.

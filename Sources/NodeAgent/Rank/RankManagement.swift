@@ -3,6 +3,7 @@ import Glibc
 import JobModel
 import LinuxSystem
 import ProcessManagement
+import Processes
 
 /// The PMI sockets of a node's ranks: what they say goes to the wire engine, what it answers back to them.
 ///

@@ -3,6 +3,7 @@ import ContainerLaunch
 import Glibc
 import JobModel
 import LinuxSystem
+import Processes
 
 /// Stands between a launcher and one rank: `mpirun -np N /.trireme/agent --rank -- CMD`.
 ///
@@ -47,7 +48,7 @@ enum RankShim {
         let pid: pid_t
         _ = RankBinding.bind(environment)
         do throws(SyscallError) {
-            pid = try Spawn.start(command, environment: environment, streams: node.streams)
+            pid = try ChildProcess.start(command, environment: environment, streams: node.streams)
         } catch {
             let subject = String(decoding: part.command.first ?? [], as: UTF8.self)
             connection.send(.rankRefused(rank: place.rank, errno: Int(error.errno), reason: subject))
@@ -145,7 +146,7 @@ enum RankShim {
 private struct NodeAnswer {
     var environment: [[UInt8]]
     var size: Int
-    var streams: Spawn.Streams
+    var streams: ChildProcess.Streams
 
     static func receive(_ connection: Connection) -> NodeAnswer? {
         var bytes = [UInt8](repeating: 0, count: 64 << 10)
@@ -161,7 +162,7 @@ private struct NodeAnswer {
         else { return nil }
         return NodeAnswer(
             environment: environment, size: size,
-            streams: Spawn.Streams(input: descriptors[0], output: descriptors[1], error: descriptors[2]))
+            streams: ChildProcess.Streams(input: descriptors[0], output: descriptors[1], error: descriptors[2]))
     }
 
     func close() { for descriptor in [streams.input, streams.output, streams.error] { Glibc.close(descriptor) } }

@@ -1,6 +1,7 @@
 import Glibc
 import JobModel
 import LinuxSystem
+import Processes
 
 /// What an MPI launcher calls instead of ssh: runs a command on another node of the job, in that
 /// node's container, through the agents.

@@ -1,5 +1,6 @@
 import Glibc
 import LinuxSystem
+import Processes
 
 /// The words by which a node can be called.
 package enum ShellNames {
@@ -24,10 +25,7 @@ package enum ShellNames {
     /// Of this node: the kernel's name, its addresses, and what its table of hosts calls those. Names that mean
     /// whoever says them (localhost) are left out.
     static func own() -> [String] {
-        var buffer = [CChar](repeating: 0, count: 256)
-        gethostname(&buffer, 255)
-        let name = String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        return own(name: name, addresses: TCPSocket.ownAddresses(), table: table())
+        own(name: HostName.current, addresses: TCPSocket.ownAddresses(), table: table())
     }
 
     package static func own(name: String, addresses: [String], table: [UInt8]) -> [String] {

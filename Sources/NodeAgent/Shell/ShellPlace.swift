@@ -1,5 +1,6 @@
 import Glibc
 import LinuxSystem
+import Processes
 
 /// Where `ssh` and `rsh` are in a job's container: links to the agent's own program, found first.
 package enum ShellPlace {

@@ -1,7 +1,7 @@
-import CLinux
 import FoundationEssentials
 import Glibc
 import LinuxSystem
+import Processes
 
 /// A program `docker-credential-<name>`, which keeps logins (docker-credential-helpers, "Development").
 struct CredentialHelper {
@@ -52,11 +52,8 @@ struct CredentialHelper {
         return RegistryFault(.credentials, ["\(program) \(verb) failed: \(said)"])
     }
 
-    private enum Limit {
-        /// One that asks for a key's passphrase may take its user's time.
-        static let milliseconds: Int64 = 120_000
-        static let outputBytes = 1 << 20
-    }
+    /// One that asks for a key's passphrase may take its user's time.
+    private static let limit = CommandOutput.Limit(milliseconds: 120_000, bytes: 1 << 20)
 
     private func run(_ verb: String, _ input: String) throws(RegistryFault) -> (status: Int32, output: String) {
         // The name is a part of a program's, never a path.
@@ -64,18 +61,8 @@ struct CredentialHelper {
             throw RegistryFault(.credentials, ["'\(RegistryFault.printable(name))' is no name of a credential helper"])
         }
         do throws(SyscallError) {
-            var pipe = try OwnedDescriptor.pipe()
-            let child = try start(verb, input, output: pipe.write.raw)
-            pipe.write = OwnedDescriptor(owning: -1)
-            let output = CredentialHelper.drain(pipe.read)
-            if output == nil { kill(child, SIGKILL) }
-            var status: Int32 = 0
-            _ = try checked("waitpid") { waitpid(child, &status, 0) }
-            guard let output else {
-                throw SyscallError("read", program, errno: ETIMEDOUT)
-            }
-            let code = status & 0x7F == 0 ? (status >> 8) & 0xFF : 128 + (status & 0x7F)
-            return (code, String(decoding: output, as: UTF8.self))
+            let said = try CommandOutput.of([program, verb], input: input, limit: CredentialHelper.limit)
+            return (said.status, String(decoding: said.bytes, as: UTF8.self))
         } catch {
             throw RegistryFault(
                 .credentials, [error.sentence],
@@ -83,41 +70,5 @@ struct CredentialHelper {
                     "install \(program), or take it out of 'credHelpers' and 'credsStore' in docker's config.json"
                 ])
         }
-    }
-
-    /// What it reads lies in a file: one that ends without reading breaks no pipe of ours.
-    private func start(_ verb: String, _ input: String, output: Int32) throws(SyscallError) -> pid_t {
-        let file = OwnedDescriptor(owning: try checked("memfd_create") { linux_memfd_create("input", 1) })
-        try file.writeAll(input)
-        lseek(file.raw, 0, SEEK_SET)
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_adddup2(&actions, file.raw, 0)
-        posix_spawn_file_actions_adddup2(&actions, output, 1)
-        var words: [UnsafeMutablePointer<CChar>?] = [strdup(program), strdup(verb), nil]
-        defer { words.forEach { free($0) } }
-        var child: pid_t = 0
-        let result = posix_spawnp(&child, program, &actions, nil, &words, linux_environ())
-        guard result == 0 else { throw SyscallError("posix_spawn", program, errno: result) }
-        return child
-    }
-
-    /// nil when its end does not come in time, or it says too much.
-    private static func drain(_ pipe: borrowing OwnedDescriptor) -> [UInt8]? {
-        let deadline = MonotonicTime.now() + Int(Limit.milliseconds)
-        var bytes: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 16 << 10)
-        while bytes.count <= Limit.outputBytes {
-            var polled = pollfd(fd: pipe.raw, events: Int16(POLLIN), revents: 0)
-            let left = deadline - MonotonicTime.now()
-            guard left > 0 else { return nil }
-            guard poll(&polled, 1, Int32(left)) > 0 else { continue }
-            let n = Glibc.read(pipe.raw, &chunk, chunk.count)
-            if n < 0, errno == EINTR { continue }
-            guard n > 0 else { return bytes }
-            bytes += chunk[..<n]
-        }
-        return nil
     }
 }

@@ -5,6 +5,7 @@ import Diagnostics
 import Glibc
 import LaunchPlan
 import NodeAgent
+import Processes
 
 /// Environment: which variables the application finds.
 struct EnvironmentOptions: ContainerOptionGroup {

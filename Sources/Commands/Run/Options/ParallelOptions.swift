@@ -4,6 +4,7 @@ import Diagnostics
 import Glibc
 import JobModel
 import NodeAgent
+import Processes
 import Quantities
 import ResourceManagers
 

@@ -1,6 +1,5 @@
 import CLinux
 import Glibc
-import JobModel
 import LinuxSystem
 
 /// The processes below one process, by /proc (proc(5), field 4 of `stat` is the parent).
@@ -19,7 +18,7 @@ package enum ProcessTree {
     }
 
     /// The children of every process.
-    static func children() -> [pid_t: [pid_t]] {
+    package static func children() -> [pid_t: [pid_t]] {
         var children: [pid_t: [pid_t]] = [:]
         guard let directory = opendir("/proc") else { return [:] }
         defer { closedir(directory) }
@@ -60,13 +59,5 @@ package enum ProcessTree {
         let found = descendants(of: root)
         for pid in found { kill(pid, number) }
         return found.count
-    }
-
-    /// Collects every child that has ended. False when this process has no children at all.
-    package static func reap(
-        transfers: (pid_t) -> ResourceUsage = { _ in ResourceUsage() }, _ body: (pid_t, Int32, ResourceUsage) -> Void
-    ) -> Bool {
-        while let ended = UsageMeter.collect(-1, transfers: transfers) { body(ended.pid, ended.status, ended.usage) }
-        return errno == 0
     }
 }

@@ -2,9 +2,9 @@ import CLinux
 import Glibc
 import LinuxSystem
 
-/// Starts processes from the single-threaded agent.
-package enum Spawn {
-    /// What the child's standard streams become; -1 leaves the agent's own.
+/// The one way to start a program.
+package enum ChildProcess {
+    /// What the child's standard streams become; -1 leaves this process's own.
     package struct Streams {
         package var input: Int32 = -1
         package var output: Int32 = -1
@@ -16,14 +16,21 @@ package enum Spawn {
         }
     }
 
+    /// Whose process group it joins: one of its own is signalled as a whole and never by the terminal; the caller's
+    /// may read from the terminal and hears Ctrl-C.
+    package enum Group { case own, callers }
+
     /// Forks and executes `arguments[0]`, looked up in the PATH of `environment` when it has no slash.
     ///
-    /// The child leads a process group of its own, has every signal at its default and unblocked, and is
-    /// given `deathSignal` when this process dies. With a terminal as input it leads a session that the terminal
-    /// controls. Descriptors that are not close-on-exec stay open in it (PMI_FD).
+    /// The child has every signal at its default and unblocked. With a terminal as input and a group of its own it
+    /// leads a session that the terminal controls. Descriptors that are not close-on-exec stay open in it (PMI_FD).
+    /// Not posix_spawn(3): it can neither set the death signal nor take a controlling terminal.
+    /// - Parameter deathSignal: What the child is sent when the thread that started it ends (prctl(2),
+    ///   PR_SET_PDEATHSIG); 0 is nothing, for programs whose threads come and go.
     /// - Throws: the errno of the execve(2) that came nearest to success.
     package static func start(
-        _ arguments: [[UInt8]], environment: [[UInt8]], streams: Streams = Streams(), deathSignal: Int32 = SIGKILL
+        _ arguments: [[UInt8]], environment: [[UInt8]], streams: Streams = Streams(), group: Group = .own,
+        deathSignal: Int32 = SIGKILL
     ) throws(SyscallError) -> pid_t {
         guard let program = arguments.first, !program.isEmpty else {
             throw SyscallError("execve", errno: ENOENT)
@@ -32,12 +39,12 @@ package enum Spawn {
         let candidates = CStringArray(candidates(for: program, environment: environment))
         let argv = CStringArray(arguments)
         let envp = CStringArray(environment)
-        let report = try PipeEnds.make()
+        let report = try PipeEnds()
         let reportRead = OwnedDescriptor(owning: report.read)
         let parent = getpid()
         let pid = linux_fork()
         if pid == 0 {
-            becomeChild(candidates, argv, envp, streams, report: report.write, parent: parent, deathSignal)
+            becomeChild(candidates, argv, envp, streams, group, report: report.write, parent: parent, deathSignal)
         }
         let forkErrno = errno
         close(report.write)
@@ -54,17 +61,19 @@ package enum Spawn {
 
     /// Only async-signal-safe calls from here to execve(2).
     private static func becomeChild(
-        _ candidates: CStringArray, _ argv: CStringArray, _ envp: CStringArray, _ streams: Streams, report: Int32,
-        parent: pid_t, _ deathSignal: Int32
+        _ candidates: CStringArray, _ argv: CStringArray, _ envp: CStringArray, _ streams: Streams, _ group: Group,
+        report: Int32, parent: pid_t, _ deathSignal: Int32
     ) -> Never {
-        let hasTerminal = streams.input >= 0 && isatty(streams.input) == 1
-        if hasTerminal { setsid() } else { setpgid(0, 0) }
-        _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(deathSignal), 0, 0, 0)
-        if getppid() != parent { _exit(137) }
+        let takesTerminal = group == .own && streams.input >= 0 && isatty(streams.input) == 1
+        if takesTerminal { setsid() } else if group == .own { setpgid(0, 0) }
+        if deathSignal != 0 {
+            _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(deathSignal), 0, 0, 0)
+            if getppid() != parent { _exit(137) }
+        }
         if streams.input >= 0 { dup2(streams.input, 0) }
         if streams.output >= 0 { dup2(streams.output, 1) }
         if streams.error >= 0 { dup2(streams.error, 2) }
-        if hasTerminal { _ = linux_set_controlling_terminal(0) }
+        if takesTerminal { _ = linux_set_controlling_terminal(0) }
         for number in 1..<Int32(32) { signal(number, SIG_DFL) }
         _ = linux_sigprocmask(SIG_SETMASK, 0, nil)
         DescriptorLimit.restore()
@@ -91,28 +100,5 @@ package enum Spawn {
         return path.split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false).map {
             ($0.isEmpty ? [UInt8(ascii: ".")] : Array($0)) + [UInt8(ascii: "/")] + program
         }
-    }
-}
-
-/// A NULL-terminated array of C strings, alive as long as this object.
-package final class CStringArray {
-    package let pointer: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
-    private let count: Int
-
-    package init(_ strings: [[UInt8]]) {
-        count = strings.count
-        pointer = .allocate(capacity: strings.count + 1)
-        for (index, string) in strings.enumerated() {
-            let copy = UnsafeMutablePointer<CChar>.allocate(capacity: string.count + 1)
-            for (offset, byte) in string.enumerated() { copy[offset] = CChar(bitPattern: byte) }
-            copy[string.count] = 0
-            pointer[index] = copy
-        }
-        pointer[strings.count] = nil
-    }
-
-    deinit {
-        for index in 0..<count { pointer[index]?.deallocate() }
-        pointer.deallocate()
     }
 }
