@@ -63,9 +63,10 @@ let package = Package(
         target("Telemetry", ["JobModel", "LinuxSystem"]),  // a job's append-only record, written and read
 
         // L2
+        target("CoordinationStore"),  // keys under leases: the job's own store
         target(
-            "CoordinationStore",  // keys under leases: the job's own store, and etcd's client
-            ["LinuxSystem", "CLinux", httpClient, nioCore, nioHTTP1, nioSSL]),
+            "EtcdStore",  // etcd's client, for who would rather have the keys there
+            ["CoordinationStore", "LinuxSystem", "CLinux", httpClient, nioCore, nioHTTP1, nioSSL]),
         target("ContainerLaunch", ["LaunchPlan", "LinuxSystem", "CLinux"]),  // the hot path: steps, then execve
         target("ImageFormats", ["CCompression", "CLinux", "LinuxSystem"]),  // tar, archives
         target("ResourceManagers", ["JobModel", "Diagnostics", "Quantities"]),  // allocations: Slurm, this machine
@@ -115,7 +116,8 @@ let package = Package(
                 "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
                 "LaunchPlan",
                 "JobModel", "JobNetwork", "ResourceManagers",
-                "Telemetry", "CoordinationStore", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck",
+                "Telemetry", "CoordinationStore", "EtcdStore", "Orchestrator", "NodeAgent", "VirtualCluster",
+                "HostCheck",
                 "SiteConfiguration", "Quantities", "Processes",
                 "LinuxSystem",
                 "CLinux",
@@ -152,6 +154,7 @@ let package = Package(
         tests("ResourceManagersTests", ["ResourceManagers", "JobModel", "Diagnostics"]),
         tests("TelemetryTests", ["Telemetry", "JobModel"]),
         tests("CoordinationStoreTests", ["CoordinationStore"]),
+        tests("EtcdStoreTests", ["EtcdStore"]),
         tests("ProcessManagementTests", ["ProcessManagement"]),
         tests("OrchestratorTests", ["Orchestrator", "JobModel", "Diagnostics"]),
         tests("ProcessesTests", ["Processes", "LinuxSystem"]),

@@ -72,10 +72,12 @@ enum ImportRules {
         "ResourceManagers": Room(
             group: .job, level: 2, imports: ["JobModel", "Diagnostics", "Quantities"], isSmall: true),
         "Telemetry": Room(group: .job, level: 2, imports: ["JobModel", "LinuxSystem", "FoundationEssentials"]),
-        "CoordinationStore": Room(
+        "CoordinationStore": Room(group: .job, level: 1, imports: []),
+        "EtcdStore": Room(
             group: .job, level: 2,
             imports: [
-                "LinuxSystem", "CLinux", "AsyncHTTPClient", "NIOCore", "NIOHTTP1", "NIOSSL", "FoundationEssentials",
+                "CoordinationStore", "LinuxSystem", "CLinux", "AsyncHTTPClient", "NIOCore", "NIOHTTP1", "NIOSSL",
+                "FoundationEssentials",
             ]),
         "Orchestrator": Room(group: .job, level: 3, imports: ["JobModel", "Diagnostics"], isSmall: true),
         "VirtualCluster": Room(
@@ -96,7 +98,8 @@ enum ImportRules {
             imports: [
                 "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
                 "LaunchPlan", "JobModel", "JobNetwork", "ResourceManagers", "Telemetry", "CoordinationStore",
-                "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration", "Quantities",
+                "EtcdStore", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration",
+                "Quantities",
                 "Processes",
                 "LinuxSystem",
                 "CLinux", "Diagnostics", "ArgumentParser", "FoundationEssentials",

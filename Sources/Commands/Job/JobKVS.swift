@@ -1,6 +1,7 @@
 import ArgumentParser
 import CoordinationStore
 import Diagnostics
+import EtcdStore
 import FoundationEssentials
 import Glibc
 import LinuxSystem

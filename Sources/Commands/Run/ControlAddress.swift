@@ -1,4 +1,4 @@
-import CoordinationStore
+import EtcdStore
 import FoundationEssentials
 import Glibc
 import LinuxSystem

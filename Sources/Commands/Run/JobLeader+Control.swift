@@ -1,5 +1,5 @@
-import CoordinationStore
 import Diagnostics
+import EtcdStore
 import Glibc
 import JobModel
 import LinuxSystem

@@ -1,6 +1,6 @@
 import ContainerRuntime
-import CoordinationStore
 import Diagnostics
+import EtcdStore
 import Glibc
 import ImageStore
 import JobModel

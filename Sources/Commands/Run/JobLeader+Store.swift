@@ -1,5 +1,6 @@
 import CoordinationStore
 import Diagnostics
+import EtcdStore
 import Glibc
 import JobModel
 import LinuxSystem

@@ -2,6 +2,7 @@ import CLinux
 import ContainerLaunch
 import CoordinationStore
 import Diagnostics
+import EtcdStore
 import Glibc
 import JobModel
 import LaunchPlan

@@ -1,8 +1,8 @@
-import CoordinationStore
 import CLinux
 import ContainerLaunch
 import ContainerRuntime
 import Diagnostics
+import EtcdStore
 import Glibc
 import ImageStore
 import JobModel

@@ -1,6 +1,6 @@
 import ArgumentParser
-import CoordinationStore
 import Diagnostics
+import EtcdStore
 import Glibc
 import JobModel
 import NodeAgent

@@ -1,4 +1,5 @@
 import CLinux
+import CoordinationStore
 import Glibc
 import LinuxSystem
 import Synchronization

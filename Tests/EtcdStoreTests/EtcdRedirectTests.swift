@@ -1,4 +1,4 @@
-import CoordinationStore
+import EtcdStore
 import Foundation
 import Glibc
 import Testing

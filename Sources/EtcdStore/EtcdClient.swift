@@ -1,4 +1,5 @@
 import AsyncHTTPClient
+import CoordinationStore
 import FoundationEssentials
 import NIOCore
 import NIOHTTP1

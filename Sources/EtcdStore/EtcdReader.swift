@@ -1,3 +1,4 @@
+import CoordinationStore
 import Glibc
 import Synchronization
 
