@@ -99,11 +99,13 @@ let package = Package(
                 "Quantities", "Processes",
             ]),
         target(
-            "NodeAgent",  // what one node does for a job, and the wire to its leader
+            "JobWire",  // frames between a job's leader, its agents and who controls it
+            ["JobModel", "Processes", "LinuxSystem", "CLinux", crypto]),
+        target(
+            "NodeAgent",  // what one node does for a job
             [
-                "ContainerLaunch", "LaunchPlan", "JobModel", "JobNetwork", "ProcessManagement", "Processes",
-                "LinuxSystem", "CLinux",
-                crypto,
+                "ContainerLaunch", "LaunchPlan", "JobModel", "JobNetwork", "JobWire", "ProcessManagement",
+                "Processes", "LinuxSystem", "CLinux",
             ]),
         target(
             "VirtualCluster",  // nodes, bridge, real Slurm on one machine, without root
@@ -116,7 +118,7 @@ let package = Package(
                 "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
                 "LaunchPlan",
                 "JobModel", "JobNetwork", "ResourceManagers",
-                "Telemetry", "CoordinationStore", "EtcdStore", "Orchestrator", "NodeAgent", "VirtualCluster",
+                "Telemetry", "CoordinationStore", "EtcdStore", "Orchestrator", "JobWire", "NodeAgent", "VirtualCluster",
                 "HostCheck",
                 "SiteConfiguration", "Quantities", "Processes",
                 "LinuxSystem",
@@ -158,7 +160,10 @@ let package = Package(
         tests("ProcessManagementTests", ["ProcessManagement"]),
         tests("OrchestratorTests", ["Orchestrator", "JobModel", "Diagnostics"]),
         tests("ProcessesTests", ["Processes", "LinuxSystem"]),
-        tests("NodeAgentTests", ["NodeAgent", "Processes", "ContainerLaunch", "JobModel", "LinuxSystem", "CLinux"]),
+        tests("JobWireTests", ["JobWire", "Processes", "JobModel", "LinuxSystem", "CLinux"]),
+        tests(
+            "NodeAgentTests",
+            ["NodeAgent", "JobWire", "Processes", "ContainerLaunch", "JobModel", "LinuxSystem", "CLinux"]),
         tests("RegistryClientTests", ["RegistryClient", "RegistryWire", "OCIModel", "Diagnostics"]),
         tests("RegistryTests", ["ImageStore", "OCIModel", crypto]),  // the real programs against registries, sound and not
         tests("ImageFormatsTests", ["ImageFormats", "LinuxSystem", "CLinux"]),

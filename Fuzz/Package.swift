@@ -24,14 +24,14 @@ let package = Package(
         .target(name: "CLinux"),
         .target(name: "FuzzerDriver"),
         .target(name: "Diagnostics", swiftSettings: instrumented),
-        .target(name: "LinuxSystem", dependencies: ["CLinux", "Diagnostics"], swiftSettings: instrumented),
+        .target(name: "LinuxSystem", dependencies: ["CLinux"], swiftSettings: instrumented),
         .target(name: "LaunchPlan", swiftSettings: instrumented),
         .target(
             name: "ContainerLaunch", dependencies: ["LaunchPlan", "LinuxSystem", "CLinux"], swiftSettings: instrumented),
         .systemLibrary(name: "CCompression"),
         .target(name: "OCIModel", swiftSettings: instrumented),
         .target(
-            name: "ImageFormats", dependencies: ["CCompression", "CLinux", "LinuxSystem", "OCIModel", "Diagnostics"],
+            name: "ImageFormats", dependencies: ["CCompression", "CLinux", "LinuxSystem"],
             swiftSettings: instrumented),
         .executableTarget(
             name: "ArchiveFuzzer", dependencies: ["ImageFormats", "FuzzerDriver"], swiftSettings: instrumented,
@@ -46,14 +46,14 @@ let package = Package(
         .target(name: "JobModel", swiftSettings: instrumented),
         .target(name: "Orchestrator", dependencies: ["JobModel", "Diagnostics"], swiftSettings: instrumented),
         .target(name: "Crypto"),  // in swift-crypto's place
-        // Its wire alone.
+        .target(name: "Processes", dependencies: ["LinuxSystem", "CLinux"], swiftSettings: instrumented),
         .target(
-            name: "NodeAgent", dependencies: ["Crypto", "JobModel", "LinuxSystem", "CLinux"],
+            name: "JobWire", dependencies: ["Crypto", "JobModel", "Processes", "LinuxSystem", "CLinux"],
             swiftSettings: instrumented),
         .executableTarget(
             name: "LeaderFrameFuzzer",
             dependencies: [
-                "NodeAgent", "Orchestrator", "JobModel", "LinuxSystem", "CLinux", "Diagnostics", "FuzzerDriver",
+                "JobWire", "Orchestrator", "JobModel", "LinuxSystem", "CLinux", "Diagnostics", "FuzzerDriver",
             ],
             swiftSettings: instrumented, linkerSettings: linked),
         .executableTarget(

@@ -5,7 +5,7 @@
  * LIBRARY is what dlopen(3) gets, NODE this node's number, NAMES all node names and RANKS the count of
  * ranks on each, comma-separated. It runs inside the container, beside the ranks: the server of a library
  * understands its clients better than another release's would. What must cross nodes goes through the
- * agent on standard input, a socket, in the agent's frames (NodeAgent/Wire/Frame.swift): length of the
+ * agent on standard input, a socket, in the agent's frames (JobWire/Frame.swift): length of the
  * content, kind, number (4 bytes each, little-endian), content.
  *
  *   to the agent                                    from it

@@ -1,8 +1,8 @@
 import CLinux
 import Foundation
 import JobModel
+import JobWire
 import LinuxSystem
-import NodeAgent
 import Processes
 import TestSupport
 import Testing

@@ -1,6 +1,7 @@
 import CLinux
 import Foundation
 import NodeAgent
+import Processes
 import TestSupport
 import Testing
 

@@ -2,8 +2,10 @@ import CLinux
 import ContainerLaunch
 import Foundation
 import JobModel
+import JobWire
 import LinuxSystem
 import NodeAgent
+import Processes
 import TestSupport
 
 /// A leader in a few lines: listens, starts one agent, speaks the wire.

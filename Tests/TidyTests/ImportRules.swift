@@ -79,6 +79,8 @@ enum ImportRules {
                 "CoordinationStore", "LinuxSystem", "CLinux", "AsyncHTTPClient", "NIOCore", "NIOHTTP1", "NIOSSL",
                 "FoundationEssentials",
             ]),
+        "JobWire": Room(
+            group: .job, level: 3, imports: ["JobModel", "Processes", "LinuxSystem", "CLinux", "Crypto"], isSmall: true),
         "Orchestrator": Room(group: .job, level: 3, imports: ["JobModel", "Diagnostics"], isSmall: true),
         "VirtualCluster": Room(
             group: .job, level: 3,
@@ -89,16 +91,15 @@ enum ImportRules {
         "NodeAgent": Room(
             group: .meeting, level: 5,
             imports: [
-                "ContainerLaunch", "LaunchPlan", "JobModel", "JobNetwork", "ProcessManagement", "Processes",
-                "LinuxSystem",
-                "CLinux", "Crypto",
+                "ContainerLaunch", "LaunchPlan", "JobModel", "JobNetwork", "JobWire", "ProcessManagement", "Processes",
+                "LinuxSystem", "CLinux",
             ], isSmall: true),
         "Commands": Room(
             group: .meeting, level: 6,
             imports: [
                 "ContainerRuntime", "RegistryClient", "ContainerLaunch", "ImageStore", "ImageFormats", "OCIModel",
                 "LaunchPlan", "JobModel", "JobNetwork", "ResourceManagers", "Telemetry", "CoordinationStore",
-                "EtcdStore", "Orchestrator", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration",
+                "EtcdStore", "Orchestrator", "JobWire", "NodeAgent", "VirtualCluster", "HostCheck", "SiteConfiguration",
                 "Quantities",
                 "Processes",
                 "LinuxSystem",

@@ -3,8 +3,8 @@ import Diagnostics
 import FuzzerDriver
 import Glibc
 import JobModel
+import JobWire
 import LinuxSystem
-import NodeAgent
 import Orchestrator
 
 /// What a job's leader reads: the first byte says of whom. A stranger, who does not know the secret; an agent or a

@@ -5,7 +5,6 @@ import HostCheck
 import ImageFormats
 import ImageStore
 import LinuxSystem
-import NodeAgent
 import Processes
 
 /// Measures what `doctor` says of GPUs, fabrics and MPIs, with the code that `run` decides by.

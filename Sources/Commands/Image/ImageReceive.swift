@@ -4,6 +4,7 @@ import Diagnostics
 import Glibc
 import ImageFormats
 import ImageStore
+import JobWire
 import LinuxSystem
 import NodeAgent
 import OCIModel

@@ -4,6 +4,7 @@ import Diagnostics
 import Glibc
 import ImageStore
 import JobModel
+import JobWire
 import LinuxSystem
 import NodeAgent
 import OCIModel

@@ -1,7 +1,7 @@
 import Diagnostics
 import Glibc
+import JobWire
 import LinuxSystem
-import NodeAgent
 import Processes
 import Telemetry
 import VirtualCluster

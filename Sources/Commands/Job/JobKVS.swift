@@ -4,8 +4,8 @@ import Diagnostics
 import EtcdStore
 import FoundationEssentials
 import Glibc
+import JobWire
 import LinuxSystem
-import NodeAgent
 import Telemetry
 
 /// `trireme job kvs …`: the keys a job's nodes meet at.

@@ -2,8 +2,8 @@ import ArgumentParser
 import Diagnostics
 import Glibc
 import JobModel
+import JobWire
 import LinuxSystem
-import NodeAgent
 import Telemetry
 
 /// `trireme job cancel`

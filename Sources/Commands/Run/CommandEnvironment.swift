@@ -1,4 +1,3 @@
-import NodeAgent
 import Processes
 import ResourceManagers
 

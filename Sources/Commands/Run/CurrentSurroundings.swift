@@ -1,6 +1,5 @@
 import Glibc
 import LinuxSystem
-import NodeAgent
 import Processes
 import ResourceManagers
 

@@ -3,7 +3,6 @@ import Diagnostics
 import Glibc
 import JobModel
 import LinuxSystem
-import NodeAgent
 import Orchestrator
 import ResourceManagers
 

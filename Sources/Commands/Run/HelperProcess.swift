@@ -1,7 +1,6 @@
 import CLinux
 import Glibc
 import LinuxSystem
-import NodeAgent
 import Processes
 import SiteConfiguration
 

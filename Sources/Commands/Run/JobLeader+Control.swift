@@ -2,8 +2,8 @@ import Diagnostics
 import EtcdStore
 import Glibc
 import JobModel
+import JobWire
 import LinuxSystem
-import NodeAgent
 import Orchestrator
 import Telemetry
 

@@ -3,6 +3,7 @@ import Diagnostics
 import Glibc
 import ImageStore
 import JobModel
+import JobWire
 import LinuxSystem
 import NodeAgent
 import Orchestrator

@@ -2,6 +2,7 @@ import Diagnostics
 import Glibc
 import ImageStore
 import JobModel
+import JobWire
 import LaunchPlan
 import LinuxSystem
 import NodeAgent

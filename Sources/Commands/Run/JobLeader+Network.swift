@@ -3,8 +3,8 @@ import Diagnostics
 import Glibc
 import JobModel
 import JobNetwork
+import JobWire
 import LinuxSystem
-import NodeAgent
 import Orchestrator
 import SiteConfiguration
 

@@ -5,9 +5,9 @@ import Glibc
 import ImageStore
 import JobModel
 import JobNetwork
+import JobWire
 import LaunchPlan
 import LinuxSystem
-import NodeAgent
 import OCIModel
 import Orchestrator
 import Processes

@@ -1,5 +1,6 @@
 import Glibc
 import JobModel
+import JobWire
 import NodeAgent
 
 /// Commands that processes of the job have run on its other nodes: launchers their daemons, everybody else by `ssh`.

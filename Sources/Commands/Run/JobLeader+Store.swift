@@ -3,6 +3,7 @@ import Diagnostics
 import EtcdStore
 import Glibc
 import JobModel
+import JobWire
 import LinuxSystem
 import NodeAgent
 import Orchestrator

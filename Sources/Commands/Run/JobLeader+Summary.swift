@@ -3,7 +3,6 @@ import Glibc
 import ImageStore
 import JobModel
 import LinuxSystem
-import NodeAgent
 import Orchestrator
 
 /// What a job says when it is over, to somebody who sits before it: a script's output is the application's alone.

@@ -1,7 +1,7 @@
 import ContainerLaunch
 import Glibc
 import JobModel
-import NodeAgent
+import JobWire
 
 /// `-it`: our terminal is rank 0's while the ranks run.
 extension JobLeader {

@@ -5,6 +5,7 @@ import Diagnostics
 import EtcdStore
 import Glibc
 import JobModel
+import JobWire
 import LaunchPlan
 import LinuxSystem
 import NodeAgent

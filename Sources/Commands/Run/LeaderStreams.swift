@@ -1,5 +1,4 @@
 import Glibc
-import NodeAgent
 
 /// The leader's standard streams: buffered towards a reader that may be slow, windowed from a
 /// writer that may be fast. Descriptors 0 to 2 are shared with other processes, so their flags

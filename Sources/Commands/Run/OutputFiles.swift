@@ -2,7 +2,6 @@ import Diagnostics
 import Glibc
 import JobModel
 import LinuxSystem
-import NodeAgent
 import Orchestrator
 
 /// `--output` and `--error`: what ranks write goes to files, one for all or one for each, by pattern.

@@ -6,7 +6,6 @@ import Glibc
 import ImageFormats
 import ImageStore
 import LaunchPlan
-import NodeAgent
 import OCIModel
 import Processes
 

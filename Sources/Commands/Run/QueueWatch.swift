@@ -1,7 +1,6 @@
 import Diagnostics
 import Glibc
 import LinuxSystem
-import NodeAgent
 import VirtualCluster
 
 /// Says that a job of a virtual cluster waits for its allocation, and for how long.

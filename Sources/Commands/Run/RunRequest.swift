@@ -9,7 +9,6 @@ import JobModel
 import JobNetwork
 import LaunchPlan
 import LinuxSystem
-import NodeAgent
 import OCIModel
 import Orchestrator
 import Processes

@@ -1,5 +1,6 @@
 import Glibc
 import JobModel
+import JobWire
 import LinuxSystem
 import Processes
 

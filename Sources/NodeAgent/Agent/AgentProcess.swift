@@ -2,6 +2,7 @@ import CLinux
 import ContainerLaunch
 import Glibc
 import JobModel
+import JobWire
 import LinuxSystem
 import Processes
 

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import JobModel
+import JobWire
 import LinuxSystem
 
 /// The terminal of rank 0 (`-t`), made in the container. The agent has its master side; what the user types

@@ -1,6 +1,7 @@
 import ContainerLaunch
 import Glibc
 import JobModel
+import JobWire
 import LaunchPlan
 import LinuxSystem
 import Processes

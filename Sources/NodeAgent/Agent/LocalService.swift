@@ -2,6 +2,7 @@ import CLinux
 import ContainerLaunch
 import Glibc
 import JobModel
+import JobWire
 import LinuxSystem
 
 /// The agent's socket for ranks' shims and launchers' remote shells, in the container's own `/.trireme`: what

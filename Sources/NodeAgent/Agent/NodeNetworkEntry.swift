@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import JobNetwork
+import JobWire
 import LinuxSystem
 
 /// The job's own network on this node: what is taken before the container's namespaces are made, and what is

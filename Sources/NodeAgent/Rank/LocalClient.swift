@@ -1,6 +1,7 @@
 import CLinux
 import ContainerLaunch
 import Glibc
+import JobWire
 import LinuxSystem
 
 /// A connection to the agent of this node, for the shim and the remote shell.

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import JobModel
+import JobWire
 import LinuxSystem
 import ProcessManagement
 import Processes

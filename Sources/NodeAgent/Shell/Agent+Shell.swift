@@ -1,5 +1,6 @@
 import Glibc
 import JobModel
+import JobWire
 
 extension Agent {
     /// Puts `ssh` into the container, first in the PATH of all that runs there, and tells the leader by what other

@@ -1,4 +1,5 @@
 import Glibc
+import JobWire
 import LinuxSystem
 import Processes
 

@@ -2,6 +2,7 @@ import CLinux
 import ContainerLaunch
 import Glibc
 import JobModel
+import JobWire
 import LinuxSystem
 
 /// `ssh` and `rsh` of a job's containers, for programs that insist on one: the command runs in the container of

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import JobModel
+import JobWire
 import LinuxSystem
 
 /// A command that runs elsewhere, between its asker's standard streams and the agent of this node.

@@ -4,7 +4,6 @@ import ContainerRuntime
 import Diagnostics
 import Glibc
 import LaunchPlan
-import NodeAgent
 import Processes
 
 /// Environment: which variables the application finds.

@@ -1,5 +1,5 @@
 import JobModel
-import NodeAgent
+import JobWire
 import Processes
 import Testing
 

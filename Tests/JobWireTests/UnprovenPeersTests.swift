@@ -1,7 +1,8 @@
 import CLinux
 import Foundation
+import JobWire
 import LinuxSystem
-import NodeAgent
+import Processes
 import Testing
 
 /// A leader's connections before they have proved themselves, over real sockets.

@@ -1,5 +1,6 @@
 import Glibc
 import LinuxSystem
+import Processes
 
 /// Connections to a job's leader whose other end has not proved yet that it knows the job's secret, and the
 /// socket they come by.
