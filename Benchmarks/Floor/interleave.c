@@ -103,6 +103,8 @@ static void door(const char *key, pid_t process) {
     mkdir(directory, 0700);
     snprintf(address.sun_path, sizeof address.sun_path, "%s/agent-%s", directory, key);
     unlink(address.sun_path);
+    snprintf(path, sizeof path, "%s.lock", address.sun_path);
+    int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 4096) != 0) {
         perror("interleave: door");
@@ -117,6 +119,12 @@ static void door(const char *key, pid_t process) {
         both[0] = open(path, O_RDONLY | O_CLOEXEC);
         snprintf(path, sizeof path, "/proc/%d/ns/mnt", process);
         both[1] = open(path, O_RDONLY | O_CLOEXEC);
+        // Who comes looks for the mount namespace's number beside the socket.
+        struct stat status;
+        if (fstat(both[1], &status) == 0) {
+            unsigned long number = status.st_ino;
+            if (pwrite(lock, &number, sizeof number, 0) != sizeof number) perror("interleave: note");
+        }
         control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof both)};
         memcpy(CMSG_DATA(&control.header), both, sizeof both);
         sendmsg(client, &message, MSG_NOSIGNAL);

@@ -231,6 +231,13 @@ int linux_peer_credentials(int fd, pid_t *pid, uid_t *uid, gid_t *gid) {
     return 0;
 }
 
+int linux_peer_pidfd(int fd) {
+    int pidfd = -1;
+    socklen_t size = sizeof pidfd;
+    // SO_PEERPIDFD, which older headers lack.
+    return getsockopt(fd, SOL_SOCKET, 77, &pidfd, &size) == 0 ? pidfd : -1;
+}
+
 // One message with descriptors attached (unix(7), SCM_RIGHTS); at most 4.
 ssize_t linux_send_descriptors(int fd, const void *bytes, size_t count, const int *fds, int fd_count) {
     union { struct cmsghdr header; char space[CMSG_SPACE(4 * sizeof(int))]; } control;

@@ -26,7 +26,7 @@ package enum AgentAddress {
 /// Enters the container that a node's agent keeps: its user and mount namespaces, and its control group.
 ///
 /// The agent sends them over its socket, so no file and no pid can be stale. Only a process of the
-/// caller's own uid is followed.
+/// caller's own uid is followed, into the container that the note beside the socket names.
 func joinAgent(_ key: CString, _ host: UnsafePointer<UnsafeMutablePointer<CChar>?>) throws(LaunchFailure) {
     guard let place = MeetingPlace(host) else { throw LaunchFailure(.connectToAgent, key) }
     defer { place.leave() }
@@ -34,14 +34,17 @@ func joinAgent(_ key: CString, _ host: UnsafePointer<UnsafeMutablePointer<CChar>
     guard socket >= 0 else { throw LaunchFailure(.connectToAgent, key) }
     defer { close(socket) }
     guard place.connect(socket, to: AgentAddress.door(key)) else { throw LaunchFailure(.connectToAgent, key) }
-    var process: pid_t = 0
-    var user: uid_t = 0
-    var group: gid_t = 0
-    guard linux_peer_credentials(socket, &process, &user, &group) == 0,
-        let namespaces = ContainerNamespaces.receive(from: socket)
-    else { throw LaunchFailure(.joinAgent, key) }
+    guard let peer = PeerProcess(behind: socket), let namespaces = ContainerNamespaces.receive(from: socket) else {
+        throw LaunchFailure(.joinAgent, key)
+    }
+    defer { peer.leave() }
     defer { namespaces.closeBoth() }
-    if process > 0, hasLimitsToJoin(process) { try joinLimits(of: process) }
+    // Who is in a container, this one or another, cannot write the note.
+    guard namespaces.belongTogether, namespaces.mountNumber == place.note(AgentAddress.door(key)) else {
+        throw LaunchFailure(
+            .joinAgent, key, detail: c("what its agent's socket answers is not the agent's"), errno: EPERM)
+    }
+    if peer.number > 0, hasLimitsToJoin(peer.number) { try joinLimits(of: peer.number) }
     guard namespaces.enter() else { throw LaunchFailure(.joinAgent, "setns") }
 }
 
@@ -64,16 +67,4 @@ private func joinLimits(of process: pid_t) throws(LaunchFailure) {
             .applyLimits, "the job's limits", detail: c("this rank cannot enter the container's control group"),
             errno: error.errno)
     }
-}
-
-/// The beginning of a file of the proc file system, nil when it cannot be read.
-private func smallFile(_ path: CString) -> CString? {
-    let file = open(path, O_RDONLY | O_CLOEXEC)
-    guard file >= 0 else { return nil }
-    defer { close(file) }
-    let text = UnsafeMutablePointer<CChar>.allocate(capacity: 16384)
-    let length = read(file, text, 16383)
-    guard length > 0 else { return nil }
-    text[length] = 0
-    return CString(text)
 }

@@ -100,11 +100,35 @@ struct HolderJoin {
     ) throws(LaunchFailure) -> (socket: Int32, namespaces: ContainerNamespaces)? {
         let socket = try newSocket()
         if place.connect(socket, to: name) {
-            if let namespaces = ContainerNamespaces.receive(from: socket) { return (socket, namespaces) }
+            guard let peer = PeerProcess(behind: socket) else { throw LaunchFailure(.joinImage, file) }
+            defer { peer.leave() }
+            if let namespaces = ContainerNamespaces.receive(from: socket) {
+                try check(peer, namespaces)
+                return (socket, namespaces)
+            }
             guard errno == ECONNRESET else { throw LaunchFailure(.joinImage, file) }
         }
         close(socket)
         return nil
+    }
+
+    /// Whoever answers must be the server, before anything of what it gives is used.
+    private func check(_ peer: PeerProcess, _ namespaces: ContainerNamespaces) throws(LaunchFailure) {
+        if peer.isConfined { throw stranger(peer, ", which is in a container, answers in its server's place") }
+        guard peer.mayRun(try HolderProgram(file: file).path()) else {
+            throw stranger(peer, ", which is not trireme-mount, answers in its server's place")
+        }
+        guard namespaces.isChildOfOwn, namespaces.belongTogether else {
+            throw stranger(peer, " gives namespaces that were not made from here")
+        }
+    }
+
+    private func stranger(_ peer: PeerProcess, _ what: StaticString) -> LaunchFailure {
+        var text = ByteBuffer(capacity: 96)
+        text.append("process ")
+        text.append(decimal: UInt64(max(0, peer.number)))
+        text.append(what)
+        return LaunchFailure(.joinImage, file, detail: text.cString, errno: EPERM)
     }
 
     private func newSocket() throws(LaunchFailure) -> Int32 {
@@ -113,21 +137,18 @@ struct HolderJoin {
         return socket
     }
 
-    /// `image-DEV-INO-SIZE-MTIME-MOUNTS-JOB`, in hexadecimal. The mount namespace counts because what is mounted
-    /// into the container is the holder's view of the host; the job, because its end kills its processes.
+    /// `image-DEV-INO-SIZE-MTIME-VIEW-JOB`, in hexadecimal; the job, because its end kills its processes.
     private func appendName(_ image: Int32, to name: inout ByteBuffer) throws(LaunchFailure) {
         var status = stat()
-        var namespace = stat()
         guard fstat(image, &status) == 0 else { throw LaunchFailure(.openImage, file) }
         guard status.st_mode & S_IFMT == S_IFREG else { throw LaunchFailure(.openImage, file, errno: EINVAL) }
-        guard stat(c("/proc/self/ns/mnt"), &namespace) == 0 else { throw LaunchFailure(.openImage, "/proc") }
         name.append("image")
         append(UInt64(status.st_dev), to: &name)
         append(UInt64(status.st_ino), to: &name)
         append(UInt64(status.st_size), to: &name)
         append(UInt64(bitPattern: Int64(status.st_mtim.tv_sec)), to: &name)
         append(UInt64(status.st_mtim.tv_nsec), to: &name)
-        append(UInt64(namespace.st_ino), to: &name)
+        append(try view(), to: &name)
         guard let job = jobName else { return }
         name.append(minus)
         // Job ids are short.
@@ -137,6 +158,25 @@ struct HolderJoin {
             name.append(job[index] == slash ? minus : job[index])
             index += 1
         }
+    }
+
+    /// What must be the same on both sides: the mount namespace, as what is mounted into the container is the
+    /// holder's view of the host; the user namespace, as nobody in another may enter the holder's; `no_new_privs`,
+    /// as who is without follows nobody who has it (`PeerProcess.isConfined`); and the installation.
+    private func view() throws(LaunchFailure) -> UInt64 {
+        var hash = NameHash()
+        try add(c("/proc/self/ns/mnt"), to: &hash)
+        try add(c("/proc/self/ns/user"), to: &hash)
+        try add(try HolderProgram(file: file).path(), to: &hash)
+        hash.add(UInt64(linux_prctl(ProcessControl.getNoNewPrivileges, 0, 0, 0, 0) == 1 ? 1 : 0))
+        return hash.value
+    }
+
+    private func add(_ path: CString, to hash: inout NameHash) throws(LaunchFailure) {
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw LaunchFailure(.openImage, path) }
+        hash.add(UInt64(status.st_dev))
+        hash.add(UInt64(status.st_ino))
     }
 
     private func append(_ number: UInt64, to name: inout ByteBuffer) {
@@ -256,7 +296,7 @@ struct HolderProgram {
         try hear(ends.0)
     }
 
-    private func path() throws(LaunchFailure) -> CString {
+    func path() throws(LaunchFailure) -> CString {
         let buffer = UnsafeMutablePointer<CChar>.allocate(capacity: 4096 + 16)
         var length = readlink(c("/proc/self/exe"), buffer, 4096)
         guard length > 0 else { throw LaunchFailure(.handOver, "/proc/self/exe") }

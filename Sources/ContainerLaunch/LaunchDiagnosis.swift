@@ -88,7 +88,10 @@ package struct LaunchDiagnosis {
                 hint: "load the image again: trireme load -i FILE")
         case .connectToAgent, .joinAgent:
             Words(
-                code: "agent-unreachable", reason: "cannot join the job's container on this node",
+                code: "agent-unreachable",
+                reason: failure.detail == nil
+                    ? "cannot join the job's container on this node" : "cannot join the job's container on this node: ",
+                more: failure.detail, namesErrno: failure.detail == nil,
                 hint: "is the job still running here? squeue")
         case .openImage, .serveImage, .joinImage, .unpackImage: singleFileWords
         case .createNamespaces, .mapIdentity: namespaceWords
@@ -152,6 +155,7 @@ package struct LaunchDiagnosis {
             failure.step == .unpackImage ? "cannot be unpacked on this node: " : "cannot be served on this node: "
         words.more = detail
         words.namesErrno = false
+        if failure.step == .joinImage { words.hint = "end that process (trireme explain image-file-unusable)" }
         return words
     }
 

@@ -10,8 +10,8 @@ import LinuxSystem
 package struct MeetingPlace {
     private let directory: PrivateDirectory
 
-    /// At most, beside the directory in sun_path: `/proc/self/fd/N/`.
-    package static let nameBytes = 80
+    /// At most, beside the directory in the 108 bytes of sun_path: `/proc/self/fd/NNNN/`.
+    package static let nameBytes = 88
     /// Looked at for leftovers when a socket is made.
     private static let sweptEntries = 200
 
@@ -62,7 +62,7 @@ package struct MeetingPlace {
         return read(file, &number, 8) == 8 ? number : 0
     }
 
-    static func write(note: UInt64, to lock: Int32) -> Bool {
+    package static func write(note: UInt64, to lock: Int32) -> Bool {
         var note = note
         return pwrite(lock, &note, 8, 0) == 8
     }

@@ -31,7 +31,7 @@ struct StepJoin {
 
     /// The cheap question first: most launches are no ranks.
     static func isRank(_ host: UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Bool {
-        var hash = Hash()
+        var hash = NameHash()
         return addStep(host, to: &hash)
     }
 
@@ -43,7 +43,7 @@ struct StepJoin {
             entry.facts.keptDescriptors == nil
         else { return nil }
         let host = entry.host
-        var hash = Hash()
+        var hash = NameHash()
         guard Self.addStep(host, to: &hash) else { return nil }
         if let wish = Self.variable("TRIREME_JOIN", host), isEqual(wish, "never") { return nil }
         var namespace = stat()
@@ -139,28 +139,30 @@ struct StepJoin {
         guard linux_peer_credentials(socket, &process, &user, &group) == 0, user == geteuid(), process > 0 else {
             return false
         }
-        let first = linux_pidfd_open(process, 0)
-        guard first >= 0 else { return false }
-        defer { close(first) }
+        guard let namespaces = ContainerNamespaces.at((namespace(c("user"), process), namespace(c("mnt"), process)))
+        else { return false }
+        defer { namespaces.closeBoth() }
+        guard namespaces.isChildOfOwn, namespaces.belongTogether,
+            namespaces.mountNumber == place.note(name.cString)
+        else { return false }
+        if namespaces.enter() { return true }
+        _ = linux_prctl(ProcessControl.setDumpable, 1, 0, 0, 0)
+        return false
+    }
+
+    private func namespace(_ kind: CString, _ process: pid_t) -> CString {
         var path = ByteBuffer(capacity: 40)
         path.append("/proc/")
         path.append(decimal: UInt64(process))
-        path.append("/ns/mnt")
-        var namespace = stat()
-        guard stat(path.cString, &namespace) == 0, place.note(name.cString) == UInt64(namespace.st_ino) else {
-            return false
-        }
-        // See ContainerNamespaces.enter: until execve(2) nothing of this process is the container's business.
-        _ = linux_prctl(ProcessControl.setDumpable, 0, 0, 0, 0)
-        if linux_setns(first, CloneFlags.newUser | CloneFlags.newMount) == 0 { return true }
-        _ = linux_prctl(ProcessControl.setDumpable, 1, 0, 0, 0)
-        return false
+        path.append("/ns/")
+        path.append(kind)
+        return path.cString
     }
 
     // MARK: Which step
 
     /// Adds what names the step: Slurm's own numbers, else the launcher's process that all ranks of a node have.
-    private static func addStep(_ host: UnsafePointer<UnsafeMutablePointer<CChar>?>, to hash: inout Hash) -> Bool {
+    private static func addStep(_ host: UnsafePointer<UnsafeMutablePointer<CChar>?>, to hash: inout NameHash) -> Bool {
         if let step = variable("SLURM_STEP_ID", host), let tasks = variable("SLURM_STEP_NUM_TASKS", host) {
             guard !isEqual(tasks, "1"), let job = variable("SLURM_JOB_ID", host) else { return false }
             hash.add(job)
@@ -180,27 +182,5 @@ struct StepJoin {
     private static func variable(_ name: StaticString, _ host: UnsafePointer<UnsafeMutablePointer<CChar>?>) -> CString?
     {
         ContainerEnvironment.find(c(name), name.utf8CodeUnitCount, in: host).map { $0 + name.utf8CodeUnitCount + 1 }
-    }
-
-    /// FNV-1a of 64 bits: who could make two containers collide is the caller.
-    private struct Hash {
-        private(set) var value: UInt64 = 0xCBF2_9CE4_8422_2325
-
-        mutating func add(_ bytes: UnsafeRawBufferPointer) {
-            var index = 0
-            while index < bytes.count {
-                value = (value ^ UInt64(bytes[index])) &* 0x100_0000_01B3
-                index += 1
-            }
-            value = (value ^ 0x100) &* 0x100_0000_01B3
-        }
-        mutating func add(_ text: CString?) {
-            guard let text else { return add(1) }
-            add(UnsafeRawBufferPointer(start: text, count: strlen(text)))
-        }
-        mutating func add(_ number: UInt64) {
-            var number = number
-            withUnsafeBytes(of: &number) { add($0) }
-        }
     }
 }

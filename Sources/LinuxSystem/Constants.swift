@@ -72,6 +72,7 @@ package enum ProcessControl {
     package static let setSecureBits: Int32 = 28
     package static let setChildSubreaper: Int32 = 36
     package static let setNoNewPrivileges: Int32 = 38
+    package static let getNoNewPrivileges: Int32 = 39
     package static let capabilityAmbient: Int32 = 47
     package static let capabilityAmbientClearAll: UInt = 4
 }

@@ -23,6 +23,18 @@ package struct ContainerNamespaces {
         open(UnsafeRawPointer(path.utf8Start).assumingMemoryBound(to: CChar.self), O_RDONLY | O_CLOEXEC)
     }
 
+    /// Those of a process that lets its user look into it; `paths` are its /proc/PID/ns/user and /proc/PID/ns/mnt.
+    package static func at(_ paths: (user: UnsafePointer<CChar>, mount: UnsafePointer<CChar>)) -> ContainerNamespaces? {
+        let user = open(paths.user, O_RDONLY | O_CLOEXEC)
+        guard user >= 0 else { return nil }
+        let mount = open(paths.mount, O_RDONLY | O_CLOEXEC)
+        guard mount >= 0 else {
+            close(user)
+            return nil
+        }
+        return ContainerNamespaces(user: user, mount: mount)
+    }
+
     /// Answers the connection behind `socket` with them, when it is the same user's.
     package func send(to socket: Int32) -> Bool {
         var process: pid_t = 0
@@ -64,6 +76,55 @@ package struct ContainerNamespaces {
         }
         return ContainerNamespaces(user: got[0], mount: got[1])
     }
+
+    // MARK: What the kernel says of them (ioctl_nsfs(2))
+
+    private enum Question {
+        static let owningUser: UInt = 0xB701  // NS_GET_USERNS
+        static let parent: UInt = 0xB702  // NS_GET_PARENT
+        static let ownerUID: UInt = 0xB704  // NS_GET_OWNER_UID
+        /// linux/magic.h: no request goes to a descriptor of another kind.
+        static let magic = 0x6E73_6673
+    }
+
+    /// Whether the user namespace was made by this user directly below this process's own: not in a container,
+    /// whose processes make theirs below the container's.
+    package var isChildOfOwn: Bool {
+        let own = Self.opened("/proc/self/ns/user")
+        guard own >= 0 else { return false }
+        defer { close(own) }
+        var owner: uid_t = 0
+        guard Self.isNamespace(user), linux_ioctl_pointer(user, Question.ownerUID, &owner) == 0, owner == geteuid()
+        else { return false }
+        return Self.answer(user, Question.parent, is: own)
+    }
+
+    /// Whether the mount namespace belongs to the user namespace: who rules the one rules the other.
+    package var belongTogether: Bool {
+        Self.isNamespace(user) && Self.isNamespace(mount) && Self.answer(mount, Question.owningUser, is: user)
+    }
+
+    /// The mount namespace's, which no other has while a descriptor of it is open.
+    package var mountNumber: UInt64? { Self.isNamespace(mount) ? Self.status(mount).map { UInt64($0.st_ino) } : nil }
+
+    private static func isNamespace(_ descriptor: Int32) -> Bool {
+        linux_filesystem_magic(descriptor) == Question.magic
+    }
+
+    private static func answer(_ descriptor: Int32, _ question: UInt, is expected: Int32) -> Bool {
+        let answer = linux_ioctl_int(descriptor, question, 0)
+        guard answer >= 0 else { return false }
+        defer { close(answer) }
+        guard let a = status(answer), let b = status(expected) else { return false }
+        return a.st_dev == b.st_dev && a.st_ino == b.st_ino
+    }
+
+    private static func status(_ descriptor: Int32) -> stat? {
+        var status = stat()
+        return fstat(descriptor, &status) == 0 ? status : nil
+    }
+
+    // MARK: Entering
 
     /// Enters both; the root directory becomes the container's.
     package func enter() -> Bool {

@@ -12,7 +12,7 @@ package final class AgentStandIn {
     private let listener: Int32
     private let lock: Int32
 
-    package enum Failure: Error { case noPlace, notListening, nameTaken }
+    package enum Failure: Error { case noPlace, notListening, nameTaken, notNoted }
 
     /// - Parameters:
     ///   - options: of the container's `trireme run`.
@@ -33,6 +33,10 @@ package final class AgentStandIn {
         try container.run()
         guard output.fileHandleForReading.availableData == Data("listening\n".utf8) else { throw Failure.notListening }
         let (raw, process) = (listener, pid)
+        var status = stat()
+        guard stat("/proc/\(process)/ns/mnt", &status) == 0,
+            MeetingPlace.write(note: UInt64(status.st_ino), to: lock)
+        else { throw Failure.notNoted }
         Thread.detachNewThread {
             while true {
                 let client = accept(raw, nil, nil)

@@ -105,6 +105,7 @@ int linux_inotify_add_watch(int fd, const char *path, uint32_t mask);
 int linux_accept4(int fd, int flags);                              // accept4(2), peer not asked
 /// Pid, uid and gid of a connected AF_UNIX peer (SO_PEERCRED, unix(7)).
 int linux_peer_credentials(int fd, pid_t *pid, uid_t *uid, gid_t *gid);
+int linux_peer_pidfd(int fd);  // SO_PEERPIDFD, Linux 6.5; close-on-exec
 
 /// sendmsg(2) with up to 4 descriptors attached.
 ssize_t linux_send_descriptors(int fd, const void *bytes, size_t count,

@@ -34,7 +34,9 @@ final class JoinDoor {
     /// Inside: who comes from now on is let in.
     func open() throws(AgentFailure) {
         namespaces = ContainerNamespaces.own()
-        guard namespaces != nil, listen(socket.raw, 1024) == 0 else {
+        guard let number = namespaces?.mountNumber, MeetingPlace.write(note: number, to: lock.raw),
+            listen(socket.raw, 1024) == 0
+        else {
             throw AgentFailure(step: "listen", subject: String(cString: name))
         }
     }
