@@ -69,7 +69,7 @@ bench: build images ## speed and memory against other tools, in the same run
 FUZZ_SECONDS ?= 60
 # The launcher frees nothing, as it becomes the application: its fuzzer starts afresh before memory is used up.
 fuzz: ## the fuzzers of Fuzz/, each for FUZZ_SECONDS (60)
-	@for fuzzer in PlanFuzzer CommandLineFuzzer ArchiveFuzzer ImageTextFuzzer RegistryRequestFuzzer LeaderFrameFuzzer; do \
+	@for fuzzer in PlanFuzzer CommandLineFuzzer ArchiveFuzzer ImageTextFuzzer RegistryRequestFuzzer LeaderFrameFuzzer SquashFuzzer; do \
 	  swift build --package-path Fuzz --scratch-path .build/fuzz -c release --product $$fuzzer; \
 	  mkdir -p .try/fuzz/$$fuzzer Fuzz/Corpus/$$fuzzer; runs=-1; \
 	  if [ $$fuzzer = CommandLineFuzzer ]; then runs=100000; fi; \

@@ -146,6 +146,8 @@ let package = Package(
         tests("ClusterTests", ["LinuxSystem"]),
         .executableTarget(
             name: "EntryProbe", dependencies: ["ContainerLaunch"], path: "Tests/EntryProbe", swiftSettings: strict),
+        .executableTarget(
+            name: "ReadProbe", dependencies: ["ImageFormats"], path: "Tests/ReadProbe", swiftSettings: strict),
         tests("ContainerLaunchTests", ["ContainerLaunch", "LaunchPlan", "LinuxSystem"]),
         tests("IntegrationTests", ["CLinux", "ContainerLaunch", "LaunchPlan", "LinuxSystem"]),
         tests("EscapeTests", ["LaunchPlan"]),  // attempts to get out of a container

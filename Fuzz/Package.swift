@@ -19,6 +19,7 @@ let package = Package(
         .executable(name: "ImageTextFuzzer", targets: ["ImageTextFuzzer"]),
         .executable(name: "RegistryRequestFuzzer", targets: ["RegistryRequestFuzzer"]),
         .executable(name: "LeaderFrameFuzzer", targets: ["LeaderFrameFuzzer"]),
+        .executable(name: "SquashFuzzer", targets: ["SquashFuzzer"]),
     ],
     targets: [
         .target(name: "CLinux"),
@@ -55,6 +56,11 @@ let package = Package(
             dependencies: [
                 "JobWire", "Orchestrator", "JobModel", "LinuxSystem", "CLinux", "Diagnostics", "FuzzerDriver",
             ],
+            swiftSettings: instrumented, linkerSettings: linked),
+        .target(
+            name: "ImageMount", dependencies: ["ImageFormats", "LinuxSystem", "CLinux"], swiftSettings: instrumented),
+        .executableTarget(
+            name: "SquashFuzzer", dependencies: ["ImageMount", "ImageFormats", "FuzzerDriver"],
             swiftSettings: instrumented, linkerSettings: linked),
         .executableTarget(
             name: "PlanFuzzer", dependencies: ["LaunchPlan", "FuzzerDriver"], swiftSettings: instrumented,

@@ -64,7 +64,9 @@ final class FuseFileSystem: Sendable {
 
     /// 1 is the root; others are their inode's place, moved out of the way of 0 and 1.
     private func inode(_ node: UInt64) throws(ArchiveFault) -> SquashInode {
-        try reader.inode(node == FuseProtocol.rootNode ? root : node - 2)
+        if node == FuseProtocol.rootNode { return try reader.inode(root) }
+        guard node >= 2 else { throw ArchiveFault(.corrupt, "no node") }
+        return try reader.inode(node - 2)
     }
 
     private func node(_ reference: UInt64) -> UInt64 { reference == root ? FuseProtocol.rootNode : reference + 2 }

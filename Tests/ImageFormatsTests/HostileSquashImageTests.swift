@@ -111,4 +111,22 @@ import Testing
             #expect(buffer[..<n].elementsEqual(content[at..<at + n]), "at \(at)")
         }
     }
+
+    /// What a reader keeps of directories and block lists does not keep the reader.
+    @Test func aReaderGoesWithItsLastUser() throws {
+        for name in ["sound", "names", "fragments"] {
+            let file = try OwnedDescriptor.open("\(scratch.path)/\(name).sqfs", O_RDONLY)
+            weak var left: SquashReader?
+            try {
+                let reader = try SquashReader(file.raw, length: Int64(lseek(file.raw, 0, SEEK_END)))
+                left = reader
+                _ = try reader.directory(try reader.root()).find(Array("a".utf8), reader)
+                if let inode = try reader.find("a"), inode.kind == .file {
+                    var buffer = [UInt8](repeating: 0, count: 16)
+                    _ = try? buffer.withUnsafeMutableBytes { try reader.read(inode, at: 0, into: $0) }
+                }
+            }()
+            #expect(left == nil, "\(name)")
+        }
+    }
 }

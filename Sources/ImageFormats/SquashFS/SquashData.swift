@@ -18,8 +18,8 @@ enum BlockList {
     struct Place {
         /// Of the page's first block.
         var data: UInt64
-        /// In the list.
-        var cursor: MetadataCursor
+        /// In the list; without the image's reader, which keeps what keeps these.
+        var metadata: (block: UInt64, offset: Int)
     }
 }
 
@@ -187,8 +187,7 @@ extension SquashReader {
     private func blockPage(of inode: SquashInode, _ number: Int, _ count: Int) throws(ArchiveFault) -> BlockPage {
         let key = FileLayoutCache.Key(file: inode.reference, page: number)
         if let known = layouts.page(key) { return known }
-        let beginning = BlockList.Place(
-            data: inode.dataStart, cursor: MetadataCursor(self, block: inode.rest.block, offset: inode.rest.offset))
+        let beginning = BlockList.Place(data: inode.dataStart, metadata: inode.rest)
         var (at, place) = layouts.place(inode.reference, notBehind: number) ?? (0, beginning)
         while true {
             layouts.keep(place, of: inode.reference, page: at)
@@ -209,7 +208,9 @@ extension SquashReader {
         var starts: [UInt64] = []
         sizes.reserveCapacity(count)
         starts.reserveCapacity(count)
-        let bytes = try place.cursor.read(count * 4)
+        var cursor = MetadataCursor(self, block: place.metadata.block, offset: place.metadata.offset)
+        let bytes = try cursor.read(count * 4)
+        place.metadata = (cursor.block, cursor.offset)
         for entry in 0..<count {
             let size = bytes.u32(entry * 4)
             let stored = size & ~SquashFormat.storedBlock

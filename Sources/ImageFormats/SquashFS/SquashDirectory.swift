@@ -13,70 +13,88 @@ package struct SquashEntry: Sendable {
 package struct SquashEntries {
     private let reader: SquashReader
     private var cursor: MetadataCursor
-    /// Bytes of the listing that are still to come.
-    private var rest: Int
-    /// Entries behind the present header, and what it says of them.
-    private var behind = 0
-    private var block: UInt64 = 0
-    private var firstNumber: Int64 = 0
-    /// The name before; empty at the beginning.
-    private(set) var last: [UInt8] = []
-    private(set) var count = 0
+    private var at: Place
+
+    /// Where a walk is, without the image's reader: that keeps what keeps these.
+    struct Place: Sendable {
+        fileprivate var metadata: (block: UInt64, offset: Int)
+        /// Bytes of the listing that are still to come.
+        fileprivate var rest: Int
+        /// Entries behind the present header, and what it says of them.
+        fileprivate var behind = 0
+        fileprivate var block: UInt64 = 0
+        fileprivate var firstNumber: Int64 = 0
+        /// The name before; empty at the beginning.
+        fileprivate(set) var last: [UInt8] = []
+        fileprivate(set) var count = 0
+    }
+
+    fileprivate var place: Place {
+        var place = at
+        place.metadata = (cursor.block, cursor.offset)
+        return place
+    }
+    fileprivate var count: Int { at.count }
+
+    fileprivate init(_ reader: SquashReader, at place: Place) {
+        self.reader = reader
+        at = place
+        cursor = MetadataCursor(reader, block: place.metadata.block, offset: place.metadata.offset)
+    }
 
     fileprivate init(_ reader: SquashReader, _ inode: SquashInode) throws(ArchiveFault) {
         guard inode.kind == .directory else { throw ArchiveFault(.corrupt, "not a directory") }
         guard inode.offset < SquashFormat.metadataBytes else {
             throw ArchiveFault(.corrupt, "a directory outside its table")
         }
-        self.reader = reader
         let start = reader.superblock.directoryTable + inode.listing
-        cursor = MetadataCursor(reader, block: start, offset: Int(inode.offset))
         // The size counts `.`, `..` and one more, which are not stored (squashfs_fs.h).
-        rest = max(0, Int(inode.size) - 3)
+        self.init(
+            reader, at: Place(metadata: (start, Int(inode.offset)), rest: max(0, Int(inode.size) - 3)))
     }
 
     /// The next entry; nil at the end.
     package mutating func next() throws(ArchiveFault) -> SquashEntry? {
-        if behind == 0 {
-            guard rest > 0 else { return nil }
+        if at.behind == 0 {
+            guard at.rest > 0 else { return nil }
             try readHeader()
         }
-        guard rest > 8 else { throw ArchiveFault(.corrupt, "a directory that ends in the middle") }
+        guard at.rest > 8 else { throw ArchiveFault(.corrupt, "a directory that ends in the middle") }
         let fixed = try cursor.read(8)
         let length = Int(fixed.u16(6)) + 1
-        rest -= 8 + length
-        guard length <= SquashFormat.nameBytes, rest >= 0 else {
+        at.rest -= 8 + length
+        guard length <= SquashFormat.nameBytes, at.rest >= 0 else {
             throw ArchiveFault(.corrupt, "a directory entry of \(length) bytes")
         }
         let name = try cursor.read(length)
         guard let kind = SquashInode.Kind(rawValue: fixed.u16(4)), Self.isName(name) else {
             throw ArchiveFault(.hostile, entry: name, "not a name of a file")
         }
-        guard count == 0 || last.lexicographicallyPrecedes(name) else {
+        guard at.count == 0 || at.last.lexicographicallyPrecedes(name) else {
             throw ArchiveFault(.corrupt, entry: name, "a directory whose names are not in order")
         }
-        guard count < SquashFormat.entriesPerDirectory else {
+        guard at.count < SquashFormat.entriesPerDirectory else {
             throw ArchiveFault(.limit, "a directory of more than \(SquashFormat.entriesPerDirectory) entries")
         }
-        last = name
-        count += 1
-        behind -= 1
-        let number = firstNumber + Int64(Int16(bitPattern: fixed.u16(2)))
+        at.last = name
+        at.count += 1
+        at.behind -= 1
+        let number = at.firstNumber + Int64(Int16(bitPattern: fixed.u16(2)))
         return SquashEntry(
-            name: name, reference: block << 16 | UInt64(fixed.u16(0)), number: UInt32(truncatingIfNeeded: number),
+            name: name, reference: at.block << 16 | UInt64(fixed.u16(0)), number: UInt32(truncatingIfNeeded: number),
             kind: kind)
     }
 
     private mutating func readHeader() throws(ArchiveFault) {
-        guard rest >= 12 else { throw ArchiveFault(.corrupt, "a directory that ends in the middle") }
+        guard at.rest >= 12 else { throw ArchiveFault(.corrupt, "a directory that ends in the middle") }
         let head = try cursor.read(12)
-        rest -= 12
+        at.rest -= 12
         guard head.u32(0) < SquashFormat.entriesPerHeader else {
             throw ArchiveFault(.corrupt, "a directory header for \(head.u32(0)) entries")
         }
-        behind = Int(head.u32(0)) + 1
-        block = UInt64(head.u32(4))
-        firstNumber = Int64(head.u32(8))
+        at.behind = Int(head.u32(0)) + 1
+        at.block = UInt64(head.u32(4))
+        at.firstNumber = Int64(head.u32(8))
     }
 
     private static func isName(_ name: [UInt8]) -> Bool {
@@ -89,14 +107,14 @@ package final class SquashDirectory: Sendable {
     package let count: Int
     private let reference: UInt64
     /// Before the first entry of each page.
-    private let places: [SquashEntries]
+    private let places: [SquashEntries.Place]
     static let pageEntries = 512
 
     fileprivate init(_ reader: SquashReader, _ inode: SquashInode) throws(ArchiveFault) {
         var walk = try SquashEntries(reader, inode)
-        var places = [walk]
+        var places = [walk.place]
         while try walk.next() != nil {
-            if walk.count % Self.pageEntries == 0 { places.append(walk) }
+            if walk.count % Self.pageEntries == 0 { places.append(walk.place) }
         }
         (count, reference, self.places) = (walk.count, inode.reference, places)
     }
@@ -129,7 +147,7 @@ package final class SquashDirectory: Sendable {
     private func page(_ number: Int, _ reader: SquashReader) throws(ArchiveFault) -> [SquashEntry] {
         let key = DirectoryCache.Page(directory: reference, number: number)
         if let known = reader.directories[key] { return known }
-        var walk = places[number]
+        var walk = SquashEntries(reader, at: places[number])
         var entries: [SquashEntry] = []
         while entries.count < Self.pageEntries, let entry = try walk.next() { entries.append(entry) }
         reader.directories[key] = entries
