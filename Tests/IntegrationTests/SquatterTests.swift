@@ -38,7 +38,7 @@ import Testing
         init(_ store: HandmadeStore, _ options: [String], _ words: [String]) throws {
             process.executableURL = URL(fileURLWithPath: "/bin/sh")
             process.arguments =
-                ["-c", "\"$0\" \"$@\" & p=$!; read end; kill -KILL $p; wait $p 2>/dev/null"]
+                ["-c", "\"$0\" \"$@\" & p=$!; exec >&-; read end; kill -KILL $p; wait $p 2>/dev/null"]
                 + [try Programs.path("trireme-cli"), "run", "--profile", "isolated"] + options
                 + [store.path + "/layers/base", "/bin/squat"] + words
             process.environment = ["TRIREME_STORE": store.path, "HOME": store.home]
