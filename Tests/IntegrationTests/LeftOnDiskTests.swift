@@ -120,7 +120,7 @@ import Testing
             let killed = try fixture.shell(
                 """
                 export TRIREME_STORE=$PWD/store
-                (ulimit -c 0; ulimit -f 1000; exec \(program) \(words)) 2>/dev/null || echo $?
+                (ulimit -c 0; ulimit -f 1000; exec env --default-signal=XFSZ \(program) \(words)) 2>/dev/null || echo $?
                 """)
             #expect(killed.lines == ["\(128 + SIGXFSZ)"], "\(words)")
         }
