@@ -1,5 +1,7 @@
 import Diagnostics
 import Glibc
+import LinuxSystem
+import Synchronization
 
 /// The one door for everything trireme prints: results on standard output,
 /// progress and diagnostics on standard error.
@@ -11,7 +13,19 @@ package struct Output: Sendable {
         case progress = 2
     }
 
-    /// Writes `text` whole. A reader that went away (EPIPE) is not an error of ours.
+    private static let lostErrno = Atomic<Int32>(0)
+
+    /// Why a result could not be written; nil as long as all of them were.
+    package static var failure: SyscallError? {
+        let reason = lostErrno.load(ordering: .relaxed)
+        return reason == 0 ? nil : SyscallError("write", "standard output", errno: reason)
+    }
+
+    static func lost(_ what: String, _ failure: SyscallError) -> Diagnostic {
+        Diagnostic(DiagnosticCode("output-lost"), failure.subject, reasons: [what, failure.reason])
+    }
+
+    /// Writes `text` whole. A reader that went away (EPIPE) is not an error of ours; a full disk is (`failure`).
     package func write(_ text: String, to stream: Stream = .result) {
         write(bytes: Array(text.utf8), to: stream)
     }
@@ -24,6 +38,7 @@ package struct Output: Sendable {
                 let n = Glibc.write(stream.rawValue, rest.baseAddress, rest.count)
                 if n < 0 {
                     if errno == EINTR { continue }
+                    if errno != EPIPE, stream == .result { Output.lostErrno.store(errno, ordering: .relaxed) }
                     return
                 }
                 rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(n))

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Diagnostics
 import Glibc
+import LinuxSystem
 
 /// The root of the command line. `trireme` itself runs `run`, `exec` and `shell`
 /// of one container and hands everything else to `trireme-cli`, which starts here.
@@ -21,6 +22,14 @@ package struct TriremeCommand: ParsableCommand {
 
     /// Parses `arguments` (without the program's name), runs the verb and returns the exit status.
     package static func execute(_ arguments: [String]) -> Int32 {
+        StandardDescriptors.occupy()
+        let status = perform(arguments)
+        guard status == Diagnostics.ExitCode.success, let failure = Output.failure else { return status }
+        Output.standard.diagnose(Output.lost("the result of this command is lost", failure))
+        return Diagnostics.ExitCode.ownFailure
+    }
+
+    private static func perform(_ arguments: [String]) -> Int32 {
         do {
             try refuseUnknownVerb(arguments)
             var command = try parseAsRoot(RunOptionWords.withValues(arguments))

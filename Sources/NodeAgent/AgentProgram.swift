@@ -19,6 +19,7 @@ package enum AgentProgram {
     package static func main(_ arguments: [[UInt8]]) -> Int32 {
         // In a container this is a program of the host among its ranks: what it is, holds and knows is not theirs.
         _ = linux_prctl(ProcessControl.setDumpable, 0, 0, 0, 0)
+        StandardDescriptors.occupy()
         let words = Array(arguments.dropFirst())
         if let shell = arguments.first.flatMap(ShellProgram.named) { return ShellProgram.run(shell, words) }
         switch words.first.map({ String(decoding: $0, as: UTF8.self) }) {
@@ -35,6 +36,8 @@ package enum AgentProgram {
     }
 
     private static func serve(_ words: [String]) -> Int32 {
+        // What whoever started us had open is not the ranks', be they isolated or not.
+        _ = linux_close_range(3, UInt32.max, 0)
         guard words.count == 3, let index = Int(words[1]), let secret = jobSecret(words[0]) else {
             return complain(
                 words.count == 3 && words[0] != "-"

@@ -38,7 +38,9 @@ package struct CommandOutput {
             deathSignal: 0)
         pipe.write = OwnedDescriptor(owning: -1)
         do throws(SyscallError) {
-            let bytes = try drain(pipe.read, words[0], limit)
+            // Its end is enough: what it left behind in the background may hold the pipe for ever.
+            let ending = OwnedDescriptor(owning: linux_pidfd_open(pid, 0))
+            let bytes = try drain(pipe.read, ending, words[0], limit)
             return CommandOutput(status: status(of: pid), bytes: bytes)
         } catch {
             kill(pid, SIGKILL)
@@ -48,7 +50,7 @@ package struct CommandOutput {
     }
 
     private static func drain(
-        _ pipe: borrowing OwnedDescriptor, _ program: String, _ limit: Limit
+        _ pipe: borrowing OwnedDescriptor, _ ending: borrowing OwnedDescriptor, _ program: String, _ limit: Limit
     ) throws(SyscallError) -> [UInt8] {
         let deadline = MonotonicTime.now() + limit.milliseconds
         var bytes: [UInt8] = []
@@ -56,8 +58,10 @@ package struct CommandOutput {
         while bytes.count <= limit.bytes {
             let left = deadline - MonotonicTime.now()
             guard left > 0 else { throw SyscallError("read", program, errno: ETIMEDOUT) }
-            var polled = pollfd(fd: pipe.raw, events: Int16(POLLIN), revents: 0)
-            guard poll(&polled, 1, Int32(clamping: left)) > 0 else { continue }
+            var polled = [pipe.raw, ending.raw].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+            guard poll(&polled, 2, Int32(clamping: left)) > 0 else { continue }
+            // Both are ready: what it said at last is read first.
+            if polled[0].revents == 0 { return bytes }
             let n = read(pipe.raw, &chunk, chunk.count)
             if n < 0, errno == EINTR { continue }
             guard n > 0 else { return bytes }

@@ -81,8 +81,36 @@ import Testing
             """)
         #expect(
             run.lines == [
-                "status 0", "status 0", "trireme: nobody reads the job's output any more (--pipe-fail)", "status 141",
+                "trireme: standard output: what the job wrote is lost: no space left on device [output-lost]",
+                "status 125", "status 0", "trireme: nobody reads the job's output any more (--pipe-fail)", "status 141",
             ], "\(run.outputText)\(run.errorText)")
+    }
+
+    /// `>&-`: the next thing that is opened must not become standard output, and nothing waits for it.
+    @Test func aJobWithoutStandardOutputIsToldSo() throws {
+        let run = try script(
+            """
+            { timeout 60 trireme run --rm local --launcher direct -n 2 $mpich echo x 2>said >&-; echo "status $?"; } 2>&1
+            cat said; trireme job ls >/dev/full 2>said; echo "status $?"; cat said
+            """)
+        #expect(
+            run.lines == [
+                "status 125", "trireme: standard output: what the job wrote is lost: bad file descriptor [output-lost]",
+                "status 125",
+                "trireme: standard output: the result of this command is lost: no space left on device [output-lost]",
+            ], "\(run.outputText)\(run.errorText)")
+    }
+
+    /// Neither read nor written by a rank, isolated or not: the agent that starts it has none of them.
+    @Test(arguments: ["", "--profile isolated"]) func ranksInheritNoDescriptors(options: String) throws {
+        let run = try script(
+            """
+            echo secret >file; exec 7<file 8<>file
+            job \(options) -n 2 $mpich sh -c 'for n in 3 4 5 6 7 8 9; do
+                if [ -e /proc/self/fd/$n ]; then readlink /proc/self/fd/$n; fi; done; echo inject >&8' 2>&1 | grep -e file -e secret
+            cat file; job --preserve-fds 8 -n 1 $mpich true 2>&1 | grep -o '\\[option-value\\]'
+            """)
+        #expect(run.lines == ["secret", "[option-value]"], "\(run.outputText)\(run.errorText)")
     }
 
     @Test func othersThatDoNotFollowEndTheJobInTime() throws {

@@ -47,6 +47,14 @@ import Testing
         }
     }
 
+    @Test func whatItLeavesInTheBackgroundIsNotWaitedFor() throws {
+        let said = try shell("sleep 1000 & echo $!", limit: .init(milliseconds: 60_000, bytes: 100))
+        let left = try #require(
+            pid_t(String(decoding: said.bytes, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)))
+        #expect(kill(left, SIGKILL) == 0)
+        #expect(said.status == 0)
+    }
+
     @Test func aProgramThatIsNotThere() {
         let error = #expect(throws: SyscallError.self) {
             _ = try CommandOutput.of(["no-such-program"], limit: limit)

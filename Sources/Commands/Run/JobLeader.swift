@@ -241,10 +241,22 @@ final class JobLeader {
         case .input: forwardInput()
         case .stream(let stream):
             streams.flush(stream)
+            if let failure = streams.takeFailure() { outputIsLost(failure) }
             if streams.isBroken, failsOnBrokenPipe, machine.phase == .running {
                 note("nobody reads the job's output any more (--pipe-fail)")
                 act(machine.handle(.terminated(signal: SIGPIPE), now: MonotonicTime.now()))
             }
+        }
+    }
+
+    /// Nobody will ever see what the job has written: it fails, as it does when a file of `-o` cannot be written.
+    private func outputIsLost(_ failure: SyscallError) {
+        let diagnostic = Output.lost("what the job wrote is lost", failure)
+        if exitCode == 0 {
+            exitCode = ExitCode.ownFailure
+            streams.add(2, Array(diagnostic.rendered().utf8))
+        } else if exitCode == nil {
+            act(machine.handle(.refused(code: ExitCode.ownFailure, diagnostic), now: MonotonicTime.now()))
         }
     }
 
@@ -416,7 +428,14 @@ final class JobLeader {
         fanOut?.awaitEnd(milliseconds: 2000)
     }
 
-    func finish(_ code: Int32) {
+    func finish(_ end: Int32) {
+        var code = end
+        // What the last rank wrote came just before its end.
+        streams.drain(milliseconds: 0)
+        if code == 0, let failure = streams.takeFailure() {
+            streams.add(2, Array(Output.lost("what the job wrote is lost", failure).rendered().utf8))
+            code = ExitCode.ownFailure
+        }
         store?.finish(code)
         if code == 0, case .direct(_, isMPI: true) = rankStart, !hasWired, job.map.size > 1 {
             note(

@@ -1,4 +1,5 @@
 import Glibc
+import LinuxSystem
 
 /// The leader's standard streams: buffered towards a reader that may be slow, windowed from a
 /// writer that may be fast. Descriptors 0 to 2 are shared with other processes, so their flags
@@ -9,6 +10,9 @@ struct LeaderStreams {
     private var inputIsOpen = true
     /// A reader of ours is gone.
     private(set) var isBroken = false
+    /// Why something was not written, though its reader is there.
+    private var failure: SyscallError?
+    private var isLossTold = false
     /// Bytes of input sent and not yet taken by the process.
     private var inputInFlight = 0
 
@@ -42,9 +46,13 @@ struct LeaderStreams {
         if n > 0 {
             heads[stream] += n
         } else if errno != EINTR, errno != EAGAIN {
-            // The reader went away; that does not end the job.
+            // A reader that went away does not end the job; output that nobody got ends it.
+            if errno == EPIPE {
+                isBroken = true
+            } else if failure == nil {
+                failure = SyscallError("write", stream == 1 ? "standard output" : "standard error", errno: errno)
+            }
             heads[stream] = pending[stream].count
-            isBroken = true
         }
         if count(stream) == 0 {
             pending[stream].removeAll(keepingCapacity: true)
@@ -53,6 +61,12 @@ struct LeaderStreams {
             pending[stream].removeFirst(heads[stream])
             heads[stream] = 0
         }
+    }
+
+    /// Why output is lost, told once.
+    mutating func takeFailure() -> SyscallError? {
+        defer { if failure != nil { isLossTold = true } }
+        return isLossTold ? nil : failure
     }
 
     /// Writes what is left, for a reader that takes it within that time.

@@ -48,6 +48,12 @@ struct IsolationOptions: ContainerOptionGroup {
         try applyFilter(to: &plan)
         try applyFakeRoot(to: &plan, context)
         if let preserveFds {
+            guard !context.isJob else {
+                throw refused(
+                    "--preserve-fds \(preserveFds)",
+                    "a job's ranks are started by agents, which have none of the "
+                        + "caller's descriptors; a container alone (without -n and -N) can have them")
+            }
             guard preserveFds <= 1 << 20 else { throw refused("--preserve-fds \(preserveFds)", "is too large") }
             plan.keptDescriptors = preserveFds
         }
