@@ -81,7 +81,9 @@ import Testing
                     said += more
                 os.waitpid(pid, 0)
                 print(re.sub(r"local\.\w+|[0-9.]+ s|memory \S+|rank [01] on [^),\s]+", "#", said.decode()).splitlines()[-1])
-                print(len(subprocess.run(words, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL).stderr.splitlines()))
+                for more in [[], ["--verbose"]]:
+                    run = subprocess.run(words[:2] + more + words[2:], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+                    print(len(run.stderr.splitlines()))
             """#
         let file = directory.path + "/summary.py"
         try Data((Self.reading + program).utf8).write(to: URL(fileURLWithPath: file))
@@ -90,8 +92,9 @@ import Testing
             environment: ["XDG_STATE_HOME": directory.path], limitSeconds: 120)
         #expect(
             run.lines == [
-                "trireme: job # succeeded: 2 ranks on 1 node, #, peak # (#)", "0",
+                "trireme: job # succeeded: 2 ranks on 1 node, #, peak # (#)", "0", "1",
                 "trireme: job # failed with exit code 7: 2 ranks on 1 node, #, peak # (#), rank 1 exited 7 first", "1",
+                "2",
             ], "\(run.outputText)\(run.errorText)")
     }
 

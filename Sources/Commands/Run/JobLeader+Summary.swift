@@ -7,7 +7,7 @@ import Orchestrator
 
 /// What a job says when it is over, to somebody who sits before it: a script's output is the application's alone.
 extension JobLeader {
-    var isTold: Bool { !isQuiet && isatty(STDERR_FILENO) == 1 }
+    var isTold: Bool { isVerbose || !isQuiet && isatty(STDERR_FILENO) == 1 }
 
     /// `job 12.ab34 succeeded: 8 ranks on 2 nodes, 12.3 s, peak memory 34 MiB (rank 5 on n2)`
     func endSummary(_ code: Int32) -> String {

@@ -56,6 +56,8 @@ final class JobLeader {
     var isSuspended = false
     /// A reader of our output that goes away ends the job.
     var failsOnBrokenPipe = false
+    /// Says at the end what came of it, whoever reads.
+    var isVerbose = false
     /// The most memory that one rank was seen to use.
     var peakMemory: (rank: Int, bytes: Int64)?
     /// Who asked for other limits, and the nodes whose answers are awaited.

@@ -111,6 +111,7 @@ struct RunRequest {
         if specification.network == .job { made.subnet = try SubnetLease.take(for: specification.id) }
         made.etcd = try options.parallel.etcd()
         made.machine.setup.exitTimeoutMilliseconds = try options.parallel.exitTimeoutMilliseconds()
+        made.isVerbose = options.parallel.verbose
         made.failsOnBrokenPipe = options.parallel.pipeFail
         leader = made
         return try made.run()

@@ -14,7 +14,7 @@ struct ParallelOptions: ParsableArguments {
         "--ntasks", "--nodes", "--ntasks-per-node", "--model", "--launcher", "--mpi", "--cluster", "--label-io",
         "--grace", "--join-timeout", "--port", "--rm", "--hostfile", "--cpus-per-task", "--bind-to", "--output",
         "--error", "--keep-going", "--time", "--exit-timeout", "--pipe-fail", "--kvs", "--kvs-cacert", "--kvs-cert",
-        "--kvs-key", "--no-ssh", "--mpi-args",
+        "--kvs-key", "--no-ssh", "--mpi-args", "--verbose",
     ]
 
     @Option(name: [.customShort("n"), .long], help: "Ranks of a parallel job.") var ntasks: Int?
@@ -31,6 +31,7 @@ struct ParallelOptions: ParsableArguments {
     @Flag(help: "A failing rank does not end the others (--launcher direct).") var keepGoing = false
     @Option(help: "Wall-clock limit: minutes, M:S, H:M:S, D-H:M:S, or 90s, 10m, 2h. Exit 124.") var time: String?
     @Option(help: "Time the other ranks have once one has exited 0 (default: any). Exit 125.") var exitTimeout: String?
+    @Flag(help: "Say at the end what came of the job, also where standard error is no terminal.") var verbose = false
     @Flag(help: "A reader of our output that goes away ends the job.") var pipeFail = false
     @Option(
         help:

@@ -7,7 +7,8 @@ enum RunOptionWords {
     /// Options that take no value.
     private static let flags: Set<String> = [
         "--nv", "--rocm", "--clean-env", "--dry-run", "--no-home", "--writable-tmpfs", "--read-only", "--fakeroot",
-        "--fakeroot-single", "--keep-going", "--pipe-fail", "--no-ssh", "--label-io", "--quiet", "--interactive",
+        "--fakeroot-single", "--keep-going", "--pipe-fail", "--verbose", "--no-ssh", "--label-io", "--quiet",
+        "--interactive",
         "--tty", "--init",
         "--detach",
         "--help", "--version",
