@@ -43,6 +43,7 @@ struct PlanFacts {
     var timeout: UInt32?
     var grace: UInt32?
     var stopSignalNumber: UInt32?
+    var skippedIDs: UInt32 = 0
     var imageName: CString?
     var entrypointCount = 0
     var commandCount = 0
@@ -69,6 +70,7 @@ struct PlanFacts {
             case .timeout: timeout = record.number
             case .grace: grace = record.number
             case .stopSignalNumber: stopSignalNumber = record.number
+            case .skippedIDs: skippedIDs = record.number
             case .imageName: imageName = record.cString
             case .entrypoint: entrypointCount += 1
             case .command: commandCount += 1
@@ -164,11 +166,12 @@ struct ContainerEntry {
     var hasProcessNamespace: Bool { namespaces & CloneFlags.newPID != 0 }
 
     private var keeperOrders: KeeperOrders {
-        KeeperOrders(
+        let skipped = min(facts.skippedIDs, KeeperOrders.mostSkippedIDs)
+        return KeeperOrders(
             timeout: facts.timeout, grace: facts.grace ?? 10_000,
             stopSignal: facts.stopSignalNumber.map { Int32(bitPattern: $0) } ?? SIGTERM,
             ownsTerminal: options.contains(.ownTerminal), passesInput: isatty(0) == 1,
-            filters: filtersCalls, image: typedImage ?? facts.imageName ?? c(""))
+            filters: filtersCalls, skippedIDs: skipped, image: typedImage ?? facts.imageName ?? c(""))
     }
 
     var filtersCalls: Bool { !options.contains(.withoutFilter) }

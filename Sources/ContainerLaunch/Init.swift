@@ -23,7 +23,13 @@ struct KeeperOrders {
     /// Standard input is passed to that terminal.
     var passesInput = false
     var filters = true
+    /// The application's id is higher by this: ranks that have a namespace each tell each other apart by it
+    /// (Open MPI takes shared memory of a process with its own id for its own).
+    var skippedIDs: UInt32 = 0
     var image = c("")
+
+    /// Above any sensible number of ranks on one node.
+    static let mostSkippedIDs: UInt32 = 4096
 }
 
 /// The namespace's first process, between its fork and that of the application.
@@ -110,6 +116,7 @@ struct ContainerInit {
     /// Forks the application; returns only there. The caller stays the namespace's first process.
     func startApplication() throws(LaunchFailure) {
         let before = blockSignals()
+        for _ in 0..<orders.skippedIDs { try passOverID() }
         let child = linux_fork()
         guard child >= 0 else { throw LaunchFailure(.createNamespaces, "fork") }
         if child > 0 {
@@ -120,6 +127,14 @@ struct ContainerInit {
         close(channel)
         _ = linux_sigprocmask(SIG_SETMASK, before, nil)
     }
+}
+
+/// The kernel counts ids up, and who has none to spare tells it so by using them.
+private func passOverID() throws(LaunchFailure) {
+    let child = linux_fork()
+    guard child >= 0 else { throw LaunchFailure(.createNamespaces, "fork") }
+    if child == 0 { _exit(0) }
+    waitpid(child, nil, 0)
 }
 
 /// What the first process tells the keeper; a value of `number` goes with it.

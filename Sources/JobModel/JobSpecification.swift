@@ -21,6 +21,8 @@ package enum ContainerModel: String, CaseIterable, Sendable {
     case node
     /// The batch system starts every rank, which joins the node's container.
     case rank
+    /// Every rank has a container of its own, whoever starts it.
+    case process
     /// All ranks of a processor socket share one. Where a node has one socket that is `node`; another is refused.
     case socket
 }

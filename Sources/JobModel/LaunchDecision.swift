@@ -57,7 +57,7 @@ package struct LaunchDecision {
         if keepsGoing, obstacle(.direct) == nil {
             return Choice(launcher: .direct, reason: "--keep-going: mpirun and srun end the ranks when one fails")
         }
-        if model == .rank { return try rankByRank() }
+        if model == .rank || model == .process { return try rankByRank() }
         guard hasMPI else { return Choice(launcher: .direct, reason: "the image has no MPI") }
         guard let missing = obstacle(.mpirun) else {
             return Choice(launcher: .mpirun, reason: "the image has its MPI's own launcher")
@@ -74,13 +74,15 @@ package struct LaunchDecision {
     private func rankByRank() throws(Refusal) -> Choice {
         let obstacle =
             obstacle(.srun) ?? (meetsByHangingPMI ? "MPICH may hang under srun --mpi=pmi2 (--mpi pmi2 insists)" : nil)
-        guard let obstacle else { return Choice(launcher: .srun, reason: "--model rank in a Slurm allocation") }
+        guard let obstacle else {
+            return Choice(launcher: .srun, reason: "--model \(model.rawValue) in a Slurm allocation")
+        }
         if processManagement != .auto {
             throw Refusal(subject: "--mpi \(processManagement.rawValue)", obstacle: obstacle)
         }
         if self.obstacle(.direct) == nil {
-            return Choice(launcher: .direct, reason: "--model rank, and \(obstacle)")
+            return Choice(launcher: .direct, reason: "--model \(model.rawValue), and \(obstacle)")
         }
-        throw Refusal(subject: "--model rank", obstacle: obstacle)
+        throw Refusal(subject: "--model \(model.rawValue)", obstacle: obstacle)
     }
 }

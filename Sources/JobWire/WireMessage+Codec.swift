@@ -175,9 +175,10 @@ extension WireMessage {
         case .rankJoining(let rank):
             w.put(rank)
             return made(Kind.rankJoining)
-        case .node(let environment, let size):
+        case .node(let environment, let size, let store):
             w.put(environment)
             w.put(size)
+            w.put(store)
             return made(Kind.node)
         case .rankUsage(let rank, let usage):
             w.put(rank)
@@ -295,7 +296,7 @@ extension WireMessage {
         case Kind.modex:
             self = .modex(ticket: try r.number(), status: try r.number(), bytes: try r.data())
         case Kind.rankJoining: self = .rankJoining(rank: try r.number())
-        case Kind.node: self = .node(environment: try r.list(), size: try r.number())
+        case Kind.node: self = .node(environment: try r.list(), size: try r.number(), store: try r.text())
         case Kind.rankUsage: self = .rankUsage(rank: try r.number(), ResourceUsage(words: try r.texts()))
         case Kind.suspend: self = .suspend(try r.number() != 0)
         case Kind.update: self = .update(try r.list())
@@ -339,6 +340,7 @@ extension JobAssignment {
         w.put(graceMilliseconds)
         w.put(terminal)
         w.put(isPerSocket ? 1 : 0)
+        w.put(isPerProcess ? 1 : 0)
         w.put(offersShell ? 1 : 0)
         w.put(network.map { $0.isShared ? 2 : 1 } ?? 0)
         w.put(network?.identifier ?? 0)
@@ -355,6 +357,7 @@ extension JobAssignment {
             labelsOutput: try r.number() != 0, graceMilliseconds: try r.number())
         terminal = try r.terminal()
         isPerSocket = try r.number() != 0
+        isPerProcess = try r.number() != 0
         offersShell = try r.number() != 0
         let kind = try r.number()
         let own = NodeNetwork(

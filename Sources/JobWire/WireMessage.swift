@@ -34,9 +34,9 @@ package enum WireMessage: Equatable, Sendable {
     /// The one who asked for a process is gone: end it.
     case hangUp(channel: UInt32)
     /// C→A: a rank's shim presents itself. A→C: what its node knows; the rank's standard streams
-    /// come with it as descriptors (SCM_RIGHTS).
+    /// come with it as descriptors (SCM_RIGHTS), and where it has a container of its own that one's plan.
     case rankJoining(rank: Int)
-    case node(environment: [[UInt8]], size: Int)
+    case node(environment: [[UInt8]], size: Int, store: String)
     /// A→L: what a rank with a shim wrote.
     case rankOutput(rank: Int, stream: Int, bytes: [UInt8])
     /// C→A→L.
@@ -117,10 +117,15 @@ package struct JobAssignment: Equatable, Sendable {
     package var terminal: TerminalSize?
     /// One container per socket was asked for.
     package var isPerSocket = false
+    /// Every rank has a container of its own, and the node none.
+    package var isPerProcess = false
     /// `ssh` and `rsh` in the container are ours.
     package var offersShell = false
     /// Nil where the container is in the node's own network.
     package var network: NodeNetwork?
+
+    /// Whether the agent makes a container around itself, for all ranks of the node.
+    package var hasNodeContainer: Bool { !plan.isEmpty && !isPerProcess }
 
     package init(
         jobID: String, key: String, nodeIndex: Int, nodeNames: [String], nodeAddresses: [String], size: Int,

@@ -40,6 +40,7 @@ extension LaunchPlan {
         if let timeout { try encoder.add(.timeout, timeout) }
         if let grace { try encoder.add(.grace, grace) }
         if let stopSignalNumber { try encoder.add(.stopSignalNumber, stopSignalNumber) }
+        if skippedIDs != 0 { try encoder.add(.skippedIDs, skippedIDs) }
         return try encoder.finished()
     }
 
@@ -95,6 +96,7 @@ extension LaunchPlan {
         case .timeout: timeout = record.number
         case .grace: grace = record.number
         case .stopSignalNumber: stopSignalNumber = record.number
+        case .skippedIDs: skippedIDs = record.number
         }
     }
 

@@ -60,6 +60,9 @@ package struct LaunchPlan: Equatable, Sendable {
     package var grace: UInt32?
     /// The number of the signal that stops it; nil: SIGTERM.
     package var stopSignalNumber: UInt32?
+    /// How many process ids of a pid namespace of its own are passed over before the application gets one; in a
+    /// job's plan, for each rank before it on its node.
+    package var skippedIDs: UInt32 = 0
     package var options: Options = []
     /// Limits that control groups enforce, `NAME=VALUE` (`CgroupLimits.take`): bytes, thousandths, counts, lists.
     package var limits: [String] = []

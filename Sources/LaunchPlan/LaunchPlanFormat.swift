@@ -54,6 +54,7 @@ package enum LaunchPlanTag: UInt16, CaseIterable {
     case timeout = 33  // u32, milliseconds
     case grace = 34  // u32, milliseconds
     case stopSignalNumber = 35  // u32
+    case skippedIDs = 41  // u32
 
     /// Not the library's for raw values, which is generic and costs a launch what `LaunchPlan.Options` says.
     package static func == (a: LaunchPlanTag, b: LaunchPlanTag) -> Bool { a.rawValue == b.rawValue }
@@ -61,7 +62,7 @@ package enum LaunchPlanTag: UInt16, CaseIterable {
     package var isNumber: Bool {
         switch self {
         case .userID, .groupID, .preparedForUID, .options, .mountFlags, .unshare, .keptDescriptors,
-            .timeout, .grace, .stopSignalNumber:
+            .timeout, .grace, .stopSignalNumber, .skippedIDs:
             true
         default: false
         }

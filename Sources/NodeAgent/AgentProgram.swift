@@ -8,6 +8,7 @@ import Processes
 ///
 ///     trireme-agent --serve SECRET INDEX ADDRESS:PORT[,…]        the node's agent (`Agent`)
 ///     trireme-agent --rank -- CMD [ARG…]                         a rank's shim (`RankShim`)
+///     trireme-agent --contained-rank -- CMD [ARG…]               the same, outside of the rank's container
 ///     trireme-agent [-OPTION…] HOST WORD…                        a launcher's remote shell (`RemoteShell`)
 ///     ssh [-OPTION…] [USER@]HOST [WORD…]                         by that name: everybody's (`ShellProgram`)
 package enum AgentProgram {
@@ -25,6 +26,7 @@ package enum AgentProgram {
         switch words.first.map({ String(decoding: $0, as: UTF8.self) }) {
         case "--serve": return serve(words.dropFirst().map { String(decoding: $0, as: UTF8.self) })
         case "--rank": return RankShim.run(Array(words.dropFirst()))
+        case "--contained-rank": return RankShim.run(Array(words.dropFirst()), isOutside: true)
         default: return RemoteShell.run(words)
         }
     }

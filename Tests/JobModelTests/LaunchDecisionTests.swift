@@ -36,6 +36,18 @@ import Testing
             } == .srun)
     }
 
+    /// mpirun runs in a container and makes no others.
+    @Test func ranksWithAContainerEachAreNoLaunchersOfTheImage() throws {
+        func chosen(_ possible: Set<LauncherChoice>) throws -> LauncherChoice {
+            try choice(possible, isMPICH: false) { $0.model = .process }
+        }
+        #expect(try chosen([.mpirun, .direct, .srun]) == .srun)
+        #expect(try chosen([.mpirun, .direct]) == .direct)
+        #expect(throws: LaunchDecision.Refusal(subject: "--model process", obstacle: "no srun")) {
+            try chosen([.mpirun])
+        }
+    }
+
     @Test func openMPITakesTheFirstThatIsPossible() throws {
         #expect(try choice([.mpirun, .direct, .srun], isMPICH: false) == .mpirun)
         #expect(try choice([.direct, .srun], isMPICH: false) == .direct)

@@ -37,7 +37,7 @@ import Testing
             RemoteCommand(
                 host: "n2", others: ["10.0.0.2"], line: [0xFF], takesInput: true,
                 terminal: TerminalSize(rows: 24, columns: 80))), .taken(channel: 3, count: 4096), .names(["n2.site"]),
-        .rankJoining(rank: 5), .node(environment: [[1]], size: 6), .rankOutput(rank: 1, stream: 1, bytes: [1]),
+        .rankJoining(rank: 5), .node(environment: [[1]], size: 6, store: "/s"), .rankOutput(rank: 1, stream: 1, bytes: [1]),
         .rankStarted(rank: 1, size: 2, pid: 3), .rankExited(rank: 1, .exited(0)),
         .rankRefused(rank: 1, errno: 2, reason: "r"), .signal(10), .stop(graceMilliseconds: 0), .empty(unkillable: 1),
         .ping, .pong, .release, .wired,
@@ -113,7 +113,7 @@ import Testing
         #expect(throws: WireFailure.self) { try decoder.next() }
         #expect(throws: WireFailure.unknownKind(999)) { try WireMessage(Frame(kind: 999)) }
         // A list that claims 2^31-1 items in four bytes.
-        let list = Frame(kind: WireMessage.node(environment: [], size: 0).frame.kind, payload: [255, 255, 255, 127])
+        let list = Frame(kind: WireMessage.node(environment: [], size: 0, store: "").frame.kind, payload: [255, 255, 255, 127])
         #expect(throws: WireFailure.self) { try WireMessage(list) }
         // Random payloads for every kind: an error or a message, never a trap.
         var generator = SystemRandomNumberGenerator()

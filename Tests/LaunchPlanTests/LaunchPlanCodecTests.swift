@@ -24,6 +24,7 @@ import Testing
         plan.files = [.init(destination: "/etc/hosts", content: [0, 1, 2, 0])]
         plan.options = [.writable, .imageUser]
         plan.unshare = 0x2000_0000
+        plan.skippedIDs = 3
         plan.hostName = Array("h1".utf8)
         plan.uidMap = Array("/usr/bin/newuidmap 0 1 1".utf8)
         plan.gidMap = Array("/usr/bin/newgidmap 0 1 1".utf8)

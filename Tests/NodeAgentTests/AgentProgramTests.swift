@@ -139,7 +139,7 @@ import Testing
             said = try client.receive()
             usleep(2000)
         }
-        guard case .node(_, 1)? = said.first else { return #expect(Bool(false), "\(said)") }
+        guard case .node(_, 1, _)? = said.first else { return #expect(Bool(false), "\(said)") }
     }
 
     private func processes(_ words: String) throws -> [String] {

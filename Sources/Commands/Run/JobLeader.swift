@@ -357,6 +357,7 @@ final class JobLeader {
             labelsOutput: job.labelsOutput, graceMilliseconds: job.graceMilliseconds)
         assignment.terminal = job.ranks.terminal
         assignment.isPerSocket = job.model == .socket
+        assignment.isPerProcess = job.model == .process
         assignment.offersShell = job.ranks.offersShell
         assignment.network = network
         return assignment

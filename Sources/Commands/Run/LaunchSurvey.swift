@@ -20,6 +20,7 @@ struct LaunchSurvey {
     /// The image's libpmix, for Open MPI.
     let pmixLibrary: String?
     let isSlurm: Bool
+    let isPerProcess: Bool
     let size: Int
     /// Nodes of the job that have no rank.
     private let idleNodes: Int
@@ -31,6 +32,7 @@ struct LaunchSurvey {
         command = String(decoding: job.command.first ?? [], as: UTF8.self)
         image = container.image.name
         size = job.map.size
+        isPerProcess = job.model == .process
         idleNodes = job.map.nodes.count - job.map.busyNodes
         network = job.network
         isSlurm = allocation.system == "slurm"
@@ -103,6 +105,8 @@ struct LaunchSurvey {
         }
         switch launcher {
         case .auto: return nil
+        case .mpirun where isPerProcess:
+            return "--model process: it runs in a container, and cannot make others for its ranks"
         case .direct:
             guard size > 1, case .openMPI = (linked ?? detected)?.flavour, linked != nil, pmixLibrary == nil else {
                 return nil
@@ -155,7 +159,7 @@ struct LaunchSurvey {
 
     private func refusal(_ subject: String, _ obstacle: String) -> Diagnostic {
         let others = [LauncherChoice.mpirun, .direct, .srun].filter { self.obstacle(to: $0) == nil }
-        if subject.hasPrefix("--model rank") || subject == "--launcher srun" || subject.hasPrefix("--mpi"), !isSlurm {
+        if subject.hasPrefix("--model ") || subject == "--launcher srun" || subject.hasPrefix("--mpi"), !isSlurm {
             return Diagnostic(
                 DiagnosticCode("no-allocation"), subject, reasons: ["needs a Slurm allocation"],
                 remedies: (SearchPath.has("salloc") ? ["salloc -n \(size) trireme run …"] : [])
@@ -214,7 +218,9 @@ struct LaunchSurvey {
     private func possibility(_ launcher: LauncherChoice) -> String {
         switch launcher {
         case .mpirun: "possible: \(detected?.installation.launcher ?? ""), the other nodes through trireme's agents"
-        case .srun: "possible: srun --mpi=\(fittingKind?.rawValue ?? "none"), each rank joins its node's container"
+        case .srun:
+            "possible: srun --mpi=\(fittingKind?.rawValue ?? "none"), each rank "
+                + (isPerProcess ? "in a container of its own" : "joins its node's container")
         case .direct, .auto: "possible: trireme's agents start the ranks" + directWireUp
         }
     }

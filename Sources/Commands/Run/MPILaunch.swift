@@ -192,6 +192,7 @@ struct MPILaunch {
         do throws(SyscallError) { program = try SiteProgram.path("trireme") } catch {
             throw Diagnostic(DiagnosticCode("installation"), "/proc/self/exe", reasons: [error.sentence])
         }
+        if job.model == .process { return try contained(kind) }
         let name = container.image.name
         var command = [program, "exec", "--join-agent", key]
         if container.plan.options.contains(.withoutFilter) { command += ["--seccomp", "off"] }
@@ -204,6 +205,20 @@ struct MPILaunch {
         }
         command += ["-e", "TRIREME_AGENT=\(key)", name]
         command += rank(job.parts).map { String(decoding: $0, as: UTF8.self) }
+        return .step(
+            arguments: SlurmCommands.ranks(
+                map: job.map, jobID: allocation.jobID, processManagement: kind, command: command))
+    }
+
+    /// Tasks that make a container each: their shims stand outside.
+    private func contained(_ kind: ProcessManagement) throws(Diagnostic) -> RankStart {
+        let agent: String
+        do throws(SyscallError) { agent = try SiteProgram.path("trireme-agent") } catch {
+            throw Diagnostic(DiagnosticCode("installation"), "trireme-agent", reasons: [error.sentence])
+        }
+        let command =
+            ["env", "TRIREME_AGENT=\(key)", agent, "--contained-rank"]
+            + RankCommand.words(job.parts).map { String(decoding: $0, as: UTF8.self) }
         return .step(
             arguments: SlurmCommands.ranks(
                 map: job.map, jobID: allocation.jobID, processManagement: kind, command: command))

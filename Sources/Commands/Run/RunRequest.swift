@@ -97,7 +97,8 @@ struct RunRequest {
         let allocation = try self.allocation(surroundings)
         let plan = try self.plan(image)
         let specification = try self.specification(image, plan, allocation)
-        let container = JobContainer(image: image, plan: plan, store: locations.store)
+        var container = JobContainer(image: image, plan: plan, store: locations.store)
+        if specification.model == .process { try fitOwnContainers(&container, specification, allocation) }
         if options.explain.explain == .launch {
             let survey = try LaunchSurvey(specification, container: container, allocation: allocation)
             Output.standard.write(bytes: Array(survey.text(specification, allocation).utf8))
@@ -320,7 +321,8 @@ struct RunRequest {
         let directory = getcwd(nil, 0)
         defer { free(directory) }
         return LaunchContext(
-            image: image, verb: verb, isJob: options.parallel.isParallel, locations: locations,
+            image: image, verb: verb, isJob: options.parallel.isParallel,
+            hasOwnContainers: options.parallel.model == ContainerModel.process.rawValue, locations: locations,
             directory: directory.map { String(cString: $0) })
     }
 

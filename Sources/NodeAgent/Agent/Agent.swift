@@ -34,6 +34,8 @@ package final class Agent {
     var management: RankManagement?
     /// Serves them PMIx.
     var pmix: PMIxManagement?
+    /// Where every rank has one of its own.
+    var containers: RankContainers?
     /// The leader knows that a rank here found its PMI or PMIx.
     private var hasWired = false
     /// Brings the image where the node's store lacks it.
@@ -306,7 +308,7 @@ package final class Agent {
             }
             let names = job.offersShell ? ShellNames.own() : []
             // Outside, where the directory is; why it cannot be matters only once the container is there.
-            let door = Result { () throws(AgentFailure) in try job.plan.isEmpty ? nil : JoinDoor(key: job.key) }
+            let door = Result { () throws(AgentFailure) in try job.hasNodeContainer ? JoinDoor(key: job.key) : nil }
             environment = try ContainerPreparation.enter(job) { group in
                 Guard.keep(group)
                 controlGroup = group
@@ -314,7 +316,8 @@ package final class Agent {
             }
             self.door = try door.get()
             try self.door?.open()
-            service = try LocalService(key: job.key, hasContainer: !job.plan.isEmpty)
+            service = try LocalService(key: job.key, hasContainer: job.hasNodeContainer)
+            if job.isPerProcess { containers = try RankContainers(job) }
             try offerShell(job, names)
             try makeTerminal(job)
             let statement = NodeIdentity.readiness(key: job.key, node: job.nodeIndex)
@@ -359,7 +362,7 @@ package final class Agent {
         defer { if managementEnd >= 0 { close(managementEnd) } }
         do throws(SyscallError) {
             let process = try AgentProcess(
-                channel: channel, launch, environment: environment, input: input,
+                channel: channel, launch, environment: environment, container: containers?.plan, input: input,
                 labels: job?.labelsOutput ?? false, terminal: terminal)
             processes[channel] = process
             management?.started(launch.rank, process.pid)
@@ -468,6 +471,7 @@ package final class Agent {
         for process in processes.values { drainOutputs(of: process) }
         for output in rankOutputs { while !leader.isCongested, forward(output) {} }
         reportNodeUsage()
+        containers = nil
         leader.send(.empty(unkillable: unkillable))
         // The last word may wait for a slow leader, but not for ever.
         let deadline = MonotonicTime.now() + 2000

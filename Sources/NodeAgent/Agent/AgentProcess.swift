@@ -28,18 +28,20 @@ final class AgentProcess {
     ///
     /// - Parameters:
     ///   - input: what is for its standard input already.
+    ///   - container: what a rank is started in; nil where the agent itself is in the container.
     ///   - terminal: what rank 0 has instead.
     init(
-        channel: UInt32, _ launch: Launch, environment: [[UInt8]], input: InputPipe, labels: Bool,
-        terminal: AgentTerminal?
+        channel: UInt32, _ launch: Launch, environment: [[UInt8]], container: RankContainer?, input: InputPipe,
+        labels: Bool, terminal: AgentTerminal?
     ) throws(SyscallError) {
         let own = try launch.terminal.map { size throws(SyscallError) in try AgentTerminal(size) }
         let streams = try RankStreams(
             takesInput: launch.takesInput, terminal: own ?? (launch.rank == 0 ? terminal : nil))
         var complete = EnvironmentBlock.merged(environment, launch.environment)
-        // A rank begins as the image's author meant it; what starts ranks, and what is sent in by name, does not.
+        // A rank begins as the image's author meant it, here or in its own container; what starts ranks, and what is
+        // sent in by name, does not.
         let arguments =
-            launch.rank < 0
+            launch.rank < 0 || container != nil
             ? launch.arguments
             : behindEnvironmentScripts(launch.arguments, environment: &complete, overrides: launch.environment)
         let before = launch.rank >= 0 ? RankBinding.bind(complete) : nil
@@ -48,7 +50,7 @@ final class AgentProcess {
         do throws(SyscallError) {
             started = .success(
                 try ChildProcess.start(
-                    arguments, environment: complete,
+                    arguments, in: container, own: launch.environment, environment: complete,
                     streams: .init(input: streams.theirs[0], output: streams.theirs[1], error: streams.theirs[2])))
         } catch { started = .failure(error) }
         streams.closeTheirs()

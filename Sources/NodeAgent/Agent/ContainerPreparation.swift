@@ -34,7 +34,7 @@ enum ContainerPreparation {
         let directory = String(decoding: job.directory, as: UTF8.self)
         guard chdir(directory) == 0 else { throw AgentFailure(step: "chdir", subject: directory) }
         let overrides = EnvironmentBlock.merged(job.overrides, nodeVariables(job))
-        if job.plan.isEmpty { return EnvironmentBlock.merged(job.environment, overrides) }
+        if !job.hasNodeContainer { return EnvironmentBlock.merged(job.environment, overrides) }
         let plan = try completed(job)
         var failure: LaunchFailure?
         let network = try job.network.map { wanted throws(AgentFailure) in try NodeNetworkEntry(job, wanted) }
@@ -84,9 +84,17 @@ enum ContainerPreparation {
     /// The plan with this node's parts: the agent's own binary, and names for all nodes.
     ///
     /// MPICH's proxies call back by node name, and minimal images have no /etc/hosts at all.
-    private static func completed(_ job: JobAssignment) throws(AgentFailure) -> [UInt8] {
+    ///
+    /// - Parameter fit: does what else the node has to do to it.
+    static func completed(
+        _ job: JobAssignment, fit: (inout LaunchPlan) throws(AgentFailure) -> Void = { _ in }
+    ) throws(AgentFailure) -> [UInt8] {
+        var plan: LaunchPlan
+        do throws(LaunchPlanError) { plan = try LaunchPlan(decoding: job.plan) } catch {
+            throw AgentFailure(step: "plan", errno: 0, subject: "\(error)")
+        }
+        try fit(&plan)
         do throws(LaunchPlanError) {
-            var plan = try LaunchPlan(decoding: job.plan)
             // The plan has it already when host libraries lie there; a second one would cover them.
             if !plan.mounts.contains(where: { $0.isTemporary && $0.destination == directory }) {
                 plan.mounts.append(LaunchPlan.Mount(source: "", destination: directory, isTemporary: true))
@@ -107,7 +115,7 @@ enum ContainerPreparation {
         return String(agent[..<(agent.lastIndex(of: "/") ?? agent.startIndex)]) + "/trireme-pmix"
     }
 
-    private static func programPath() -> String {
+    static func programPath() -> String {
         var buffer = [UInt8](repeating: 0, count: 4096)
         let n = buffer.withUnsafeMutableBytes {
             readlink("/proc/self/exe", $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count)

@@ -15,6 +15,12 @@ enum Guard {
     /// Where the worker writes `ControlGroup.note`; -1 in any other process.
     nonisolated(unsafe) private static var notes: Int32 = -1
 
+    /// Where the worker writes the paths of directories; -1 in any other process.
+    nonisolated(unsafe) private static var directories: Int32 = -1
+
+    /// In the worker: `path` is removed when it has ended.
+    static func keep(directory path: String) { RemoteShell.writeAll(directories, Array(path.utf8) + [0]) }
+
     /// In the worker, before it enters the group.
     static func keep(_ group: ControlGroup) {
         group.note.withUnsafeBytes { _ = write(notes, $0.baseAddress, $0.count) }
@@ -25,20 +31,25 @@ enum Guard {
         _ = linux_prctl(ProcessControl.setChildSubreaper, 1, 0, 0, 0)
         let parent = getpid()
         var ends: [Int32] = [-1, -1]
+        var paths: [Int32] = [-1, -1]
         try checked("pipe2") { linux_pipe2(&ends, O_CLOEXEC) }
+        try checked("pipe2") { linux_pipe2(&paths, O_CLOEXEC) }
         let worker = try checked("fork") { linux_fork() }
         if worker == 0 {
             _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(SIGKILL), 0, 0, 0)
             if getppid() != parent { _exit(1) }
             close(ends[0])
+            close(paths[0])
             notes = ends[1]
+            directories = paths[1]
             return
         }
         close(ends[1])
-        watch(worker, ends[0])
+        close(paths[1])
+        watch(worker, ends[0], directories: paths[0])
     }
 
-    private static func watch(_ worker: pid_t, _ notes: Int32) -> Never {
+    private static func watch(_ worker: pid_t, _ notes: Int32, directories: Int32) -> Never {
         // The batch system signals the whole step, worker included, so nothing is passed on.
         for number in [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2] { signal(number, SIG_IGN) }
         var outcome: Int32 = 1
@@ -53,15 +64,21 @@ enum Guard {
         }
         killRemaining(below: getpid(), milliseconds: 10_000)
         removeControlGroup(notes)
+        for path in noted(directories).split(separator: 0) { RankMemory.remove(String(decoding: path, as: UTF8.self)) }
         exit(outcome)
     }
 
     private static func removeControlGroup(_ notes: Int32) {
+        let note = noted(notes)
+        if !note.isEmpty { ControlGroup(keeping: note)?.remove() }
+    }
+
+    private static func noted(_ notes: Int32) -> [UInt8] {
         // A descendant that could not be killed may still hold the other end.
         _ = linux_fcntl_int(notes, F_SETFL, Int(O_NONBLOCK))
         var note = [UInt8](repeating: 0, count: 64 << 10)
         let count = read(notes, &note, note.count)
-        if count > 0 { ControlGroup(keeping: Array(note[..<count]))?.remove() }
+        return Array(note[..<max(0, count)])
     }
 
     /// Kills every descendant of `root` (this process) until none is left or time is over; returns how many are.

@@ -141,14 +141,17 @@ extension Agent {
             let streams = try? RankStreams(takesInput: rank == 0, terminal: rank == 0 ? terminal : nil)
         else { return client.connection.close() }
         var answer: [UInt8] = []
-        WireMessage.node(environment: ContainerPreparation.nodeVariables(job), size: job.size).frame.append(to: &answer)
+        WireMessage.node(environment: ContainerPreparation.nodeVariables(job), size: job.size, store: job.store)
+            .frame.append(to: &answer)
         // The job's standard input is rank 0's, the others read nothing. Hydra would leave them a pipe that
         // never ends, and gives up when rank 0 reads slower than it sends.
         if rank == 0 {
             rankInput.attach(streams.input)
             flushInput(Self.rankInputChannel)
         }
-        let n = linux_send_descriptors(client.connection.descriptor.raw, answer, answer.count, streams.theirs, 3)
+        let descriptors = streams.theirs + (containers.map { [$0.file] } ?? [])
+        let n = linux_send_descriptors(
+            client.connection.descriptor.raw, answer, answer.count, descriptors, Int32(descriptors.count))
         streams.closeTheirs()
         if n != answer.count { client.connection.close() }
         for pipe in streams.outputs(job.labelsOutput ? LineLabeler(rank: rank) : nil) {

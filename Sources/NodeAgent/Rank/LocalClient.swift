@@ -6,20 +6,24 @@ import LinuxSystem
 
 /// A connection to the agent of this node, for the shim and the remote shell.
 enum LocalClient {
-    static func connect() throws(SyscallError) -> Connection {
+    /// - Parameter isOutside: this process is in no container of the job, though perhaps in another one.
+    static func connect(isOutside: Bool = false) throws(SyscallError) -> Connection {
         guard let key = getenv("TRIREME_AGENT").map({ String(cString: $0) }) ?? ShellPlace.key() else {
             throw SyscallError("connect", "TRIREME_AGENT", errno: ENOENT)
         }
         let raw = try checked("socket") { UnixSocket.make() }
         let socket = OwnedDescriptor(owning: raw)
-        if !UnixSocket.connect(raw, to: LocalService.path) { try connectOutside(raw, key) }
+        if isOutside {
+            try connectOutside(raw, key, errno: ENOENT)
+        } else if !UnixSocket.connect(raw, to: LocalService.path) {
+            try connectOutside(raw, key, errno: errno)
+        }
         _ = linux_fcntl_int(raw, F_SETFL, Int(O_NONBLOCK))
         return Connection(socket)
     }
 
     /// The agent of a job without a container.
-    private static func connectOutside(_ socket: Int32, _ key: String) throws(SyscallError) {
-        let code = errno
+    private static func connectOutside(_ socket: Int32, _ key: String, errno code: Int32) throws(SyscallError) {
         guard code == ENOENT, let place = MeetingPlace(UnsafePointer(linux_environ())) else {
             throw SyscallError("connect", LocalService.path, errno: code)
         }

@@ -46,8 +46,12 @@ final class PMIxManagement {
 
     private static let saidBytes = 4096
 
-    /// - Parameter library: libpmix, a path in the image.
-    init(_ job: JobAssignment, library: String, environment: [[UInt8]]) throws(SyscallError) {
+    /// - Parameters:
+    ///   - library: libpmix, a path in the image.
+    ///   - container: what the program is started in; nil where the agent itself is in the container.
+    init(
+        _ job: JobAssignment, library: String, environment: [[UInt8]], container: RankContainer?
+    ) throws(SyscallError) {
         var ends: [Int32] = [-1, -1]
         try checked("socketpair") {
             socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0, &ends)
@@ -65,7 +69,7 @@ final class PMIxManagement {
             counts.map { "\($0)" }.joined(separator: ","), ContainerPreparation.directory,
         ]
         _ = try ChildProcess.start(
-            words.map { Array($0.utf8) }, environment: environment,
+            words.map { Array($0.utf8) }, in: container, own: [], environment: environment,
             streams: .init(input: ends[1], output: null, error: said.write))
     }
 
@@ -182,7 +186,7 @@ extension Agent {
         guard case .pmix(let library) = launch.wireUp, let job else { return true }
         if pmix == nil {
             do throws(SyscallError) {
-                pmix = try PMIxManagement(job, library: library, environment: environment)
+                pmix = try PMIxManagement(job, library: library, environment: environment, container: containers?.plan)
             } catch {
                 let hint = error.errno == ENOENT ? " (the image has no /lib64/ld-linux-x86-64.so.2 or the like?)" : ""
                 leader.send(

@@ -13,8 +13,10 @@ import Processes
 /// for the agent's word, so that the first failure is known and the others get their grace, which
 /// launchers would cut short. If the shim is killed its rank dies with it.
 enum RankShim {
-    /// - Parameter words: as `RankCommand` has them.
-    static func run(_ words: [[UInt8]]) -> Int32 {
+    /// - Parameters:
+    ///   - words: as `RankCommand` has them.
+    ///   - isOutside: the rank gets a container of its own, and this process is not in it.
+    static func run(_ words: [[UInt8]], isOutside: Bool = false) -> Int32 {
         let host = LauncherEnvironment.rank(EnvironmentBlock.current())
         guard let place = RankPlace(environment: host) else {
             return complain("no rank in the environment: is this started by mpirun, mpiexec or srun?")
@@ -23,7 +25,7 @@ enum RankShim {
             return complain("rank \(place.rank): has no command")
         }
         let connection: Connection
-        do throws(SyscallError) { connection = try LocalClient.connect() } catch {
+        do throws(SyscallError) { connection = try LocalClient.connect(isOutside: isOutside) } catch {
             return complain("rank \(place.rank): no agent of the job on this node: \(error.sentence)")
         }
         connection.send(.rankJoining(rank: place.rank))
@@ -32,24 +34,34 @@ enum RankShim {
             return complain("rank \(place.rank): the job has ended")
         }
         let size = node.size
+        let container: RankContainer?
+        do throws(SyscallError) { container = isOutside ? try node.container() : nil } catch {
+            return complain("rank \(place.rank): no plan of its container: \(error.sentence)")
+        }
         guard place.size == size else {
             connection.send(
                 .rankRefused(rank: place.rank, errno: 0, reason: "was started as one of \(place.size), not of \(size)"))
             return waitForRelease(connection, 125)
         }
-        var environment = EnvironmentBlock.merged(host, node.environment + part.environment + place.variables)
+        let own = node.environment + part.environment + place.variables
+        var environment = EnvironmentBlock.merged(host, (container?.variables ?? []) + own)
         // Slurm's tasks come with the image's PATH, not with the agent's.
-        if ShellPlace.isThere { environment = ShellPlace.environment(environment) }
+        if !isOutside, ShellPlace.isThere { environment = ShellPlace.environment(environment) }
         let relay = PMIRelay(environment: &environment)
-        let command = behindEnvironmentScripts(
-            part.command, environment: &environment, overrides: part.environment)
+        let command =
+            isOutside
+            ? part.command
+            : behindEnvironmentScripts(part.command, environment: &environment, overrides: part.environment)
         let handled = handledSignals.reduce(UInt64(0)) { $0 | 1 << UInt64($1 - 1) }
         _ = linux_sigprocmask(SIG_BLOCK, handled, nil)
         _ = linux_prctl(ProcessControl.setParentDeathSignal, UInt(SIGKILL), 0, 0, 0)
+        if isOutside { _ = linux_prctl(ProcessControl.setChildSubreaper, 1, 0, 0, 0) }
         let pid: pid_t
         _ = RankBinding.bind(environment)
         do throws(SyscallError) {
-            pid = try ChildProcess.start(command, environment: environment, streams: node.streams)
+            pid = try ChildProcess.start(
+                command, in: container, own: RankContainer.wireUp(environment) + own, environment: environment,
+                streams: node.streams)
         } catch {
             let subject = String(decoding: part.command.first ?? [], as: UTF8.self)
             connection.send(.rankRefused(rank: place.rank, errno: Int(error.errno), reason: subject))
@@ -60,6 +72,8 @@ enum RankShim {
         connection.send(.rankStarted(rank: place.rank, size: place.size, pid: Int(pid)))
         connection.flush()
         let status = attend(pid, place.rank, connection, relay, handled)
+        // A container ends with its command.
+        if isOutside { Guard.killRemaining(below: getpid(), milliseconds: 5000) }
         if connection.isClosed { return endOrphaned(host, status.code) }
         connection.send(.rankExited(rank: place.rank, status))
         if status.isSuccess {
@@ -148,6 +162,14 @@ private struct NodeAnswer {
     var environment: [[UInt8]]
     var size: Int
     var streams: ChildProcess.Streams
+    /// Where each rank has a container of its own, that one's plan; else -1.
+    private var plan: Int32
+    private var store: String
+
+    func container() throws(SyscallError) -> RankContainer {
+        guard plan >= 0 else { throw SyscallError("recvmsg", errno: EPROTO) }
+        return try RankContainer(RankContainer.content(of: plan), store: store)
+    }
 
     static func receive(_ connection: Connection) -> NodeAnswer? {
         var bytes = [UInt8](repeating: 0, count: 64 << 10)
@@ -158,15 +180,20 @@ private struct NodeAnswer {
         let n = linux_receive_descriptors(connection.descriptor.raw, &bytes, bytes.count, &descriptors, &count)
         var decoder = FrameDecoder()
         bytes.withUnsafeBytes { decoder.add(UnsafeRawBufferPointer(rebasing: $0[..<max(0, n)])) }
-        guard count == 3, let frame = try? decoder.next(), let message = try? WireMessage(frame),
-            case .node(let environment, let size) = message
+        guard count == 3 || count == 4, let frame = try? decoder.next(), let message = try? WireMessage(frame),
+            case .node(let environment, let size, let store) = message
         else { return nil }
         return NodeAnswer(
             environment: environment, size: size,
-            streams: ChildProcess.Streams(input: descriptors[0], output: descriptors[1], error: descriptors[2]))
+            streams: ChildProcess.Streams(input: descriptors[0], output: descriptors[1], error: descriptors[2]),
+            plan: descriptors[3], store: store)
     }
 
-    func close() { for descriptor in [streams.input, streams.output, streams.error] { Glibc.close(descriptor) } }
+    func close() {
+        for descriptor in [streams.input, streams.output, streams.error, plan] where descriptor >= 0 {
+            Glibc.close(descriptor)
+        }
+    }
 }
 
 /// A rank's number, from the variables of whoever started it.

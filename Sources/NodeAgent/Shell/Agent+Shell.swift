@@ -6,8 +6,8 @@ extension Agent {
     /// Puts `ssh` into the container, first in the PATH of all that runs there, and tells the leader by what other
     /// names the node may be asked for.
     func offerShell(_ job: JobAssignment, _ names: [String]) throws(AgentFailure) {
-        // Without a container it would be the host's ssh that is covered.
-        guard job.offersShell, !job.plan.isEmpty else { return }
+        // Without the node's container it would be the host's ssh that is covered.
+        guard job.offersShell, job.hasNodeContainer else { return }
         try ShellPlace.make(key: job.key)
         environment = ShellPlace.environment(environment)
         leader.send(.names(names))

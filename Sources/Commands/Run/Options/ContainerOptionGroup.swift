@@ -24,6 +24,8 @@ struct LaunchContext {
     let verb: String
     /// The plan is for the nodes of a parallel job: paths are looked up there, not here.
     let isJob: Bool
+    /// In which every rank has a container of its own.
+    let hasOwnContainers: Bool
     let locations: Locations
     /// The caller's working directory; nil when it was removed.
     let directory: String?

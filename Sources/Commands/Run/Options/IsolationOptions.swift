@@ -57,7 +57,7 @@ struct IsolationOptions: ContainerOptionGroup {
             guard preserveFds <= 1 << 20 else { throw refused("--preserve-fds \(preserveFds)", "is too large") }
             plan.keptDescriptors = preserveFds
         }
-        if context.isJob { try fitJob(&plan) }
+        if context.isJob { try fitJob(&plan, context) }
     }
 
     private static let namespaces: [(name: String, flag: Int32)] = [
@@ -165,9 +165,9 @@ struct IsolationOptions: ContainerOptionGroup {
 
     /// The agent stays outside of a pid namespace it makes, so that stays the node's. A network of the
     /// container's own is the agent's, too, and made by it ('--network').
-    private func fitJob(_ plan: inout LaunchPlan) throws(Diagnostic) {
+    private func fitJob(_ plan: inout LaunchPlan, _ context: LaunchContext) throws(Diagnostic) {
         let typed = Set(unshare.flatMap { $0.split(separator: ",") })
-        for name in ["pid", "net"] where typed.contains(Substring(name)) {
+        for name in context.hasOwnContainers ? ["net"] : ["pid", "net"] where typed.contains(Substring(name)) {
             throw Diagnostic(
                 DiagnosticCode("isolation-unsupported"), "--unshare \(name)",
                 reasons: ["the ranks of a parallel job share their node's \(name) namespace: MPI needs it"],
@@ -175,7 +175,8 @@ struct IsolationOptions: ContainerOptionGroup {
                     ? ["--network none or --network job: one for all ranks of a node"]
                     : ["leave out --unshare \(name); '--profile isolated' works in jobs without it"])
         }
-        plan.unshare &= ~UInt32(bitPattern: CloneFlags.newPID)
+        // A container for one rank has a keeper outside, which stands for it.
+        if !context.hasOwnContainers { plan.unshare &= ~UInt32(bitPattern: CloneFlags.newPID) }
     }
 
     private func refused(_ subject: String, _ reason: String) -> Diagnostic {

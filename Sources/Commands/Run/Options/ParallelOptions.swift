@@ -34,9 +34,11 @@ struct ParallelOptions: ParsableArguments {
     @Flag(help: "Say at the end what came of the job, also where standard error is no terminal.") var verbose = false
     @Flag(help: "A reader of our output that goes away ends the job.") var pipeFail = false
     @Option(
-        help:
-            "Who shares a container: 'node' (all ranks of a node), 'rank' (the same, but Slurm starts each) or 'socket'."
-    )
+        help: ArgumentHelp(
+            """
+            Who shares a container and its namespaces: 'node' (all ranks of a node), 'rank' (the same, but Slurm starts \
+            each), 'socket', or nobody: 'process' (each rank has a container of its own).
+            """))
     var model: String = "node"
     @Option(help: "What starts the ranks: auto, direct, mpirun, srun.") var launcher: String = "auto"
     @Option(help: "With --model rank: auto, pmi2, pmix, none. 'host' puts the host's MPI in the image's place.")
