@@ -132,6 +132,7 @@ import Testing
             ], directory: directory.path)
         try #require(made.status == 0, "\(made.errorText)")
         try #require(try trireme("load", "-i", directory.path + "/node.tar").status == 0)
+        defer { _ = try? trireme("cluster", "delete", "doomed") }
         let created = try trireme("cluster", "create", "doomed", "--nodes", "1")
         try #require(created.status == 0, "\(created.errorText)")
         // Its image is in use, and prune leaves it alone.

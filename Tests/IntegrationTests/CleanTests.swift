@@ -16,11 +16,19 @@ import Testing
         for made in [
             temporary + "/trireme-convert-1", temporary + "/trireme-convert-\(dead)/below",
             temporary + "/trireme-\(geteuid())/cache/1-2-3.partial", temporary + "/trireme-\(geteuid())/cache/9-9-9",
-            state + "/trireme/clusters/old", store.path + "/tmp/\(dead)-abc/1", store.path + "/tmp/7-living",
+            state + "/trireme/clusters/old", state + "/trireme/clusters/nested", store.path + "/tmp/\(dead)-abc/1",
+            store.path + "/tmp/7-living",
             temporary + "/somebody-elses",
         ] {
             try files.createDirectory(atPath: made, withIntermediateDirectories: true)
         }
+        // Made in a node of a cluster that is gone.
+        let record = """
+            {"name": "nested", "scheduler": "slurm", "created": "2026-01-02T03:04:05Z", "host": "n1", "image": "i", \
+            "cpus_per_node": 1, "memory_per_node_mib": 64, "user": "u", "home": "/", "boot_id": "b", "pid": 9, \
+            "start_ticks": 9, "nodes": [], "outer": "gone"}
+            """
+        try Data(record.utf8).write(to: URL(fileURLWithPath: state + "/trireme/clusters/nested/cluster.json"))
         for lock in [
             "/tmp/\(dead)-abc/lock", "/tmp/7-living/lock", "/../temporary/trireme-\(geteuid())/cache/lock",
         ] {
