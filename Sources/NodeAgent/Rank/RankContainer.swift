@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import JobWire
 import LaunchPlan
 import LinuxSystem
 import Processes
