@@ -32,7 +32,12 @@ package struct TriremeCommand: ParsableCommand {
     private static func perform(_ arguments: [String]) -> Int32 {
         do {
             try refuseUnknownVerb(arguments)
-            var command = try parseAsRoot(RunOptionWords.withValues(arguments))
+            let line = try RunOptionWords.withValues(arguments)
+            var command = try parseAsRoot(line.parsed)
+            if var passing = command as? any PassesWords {
+                passing.words += line.passed
+                command = passing
+            }
             try command.run()
             return Diagnostics.ExitCode.success
         } catch let diagnostic as Diagnostic {

@@ -98,10 +98,10 @@ extension MountList {
         guard let entry = ContainerEnvironment.find(c("HOME"), 4, in: host), entry[5] == slash else { return }
         let home = cleaned(entry + 5, in: nil)
         // A daemon's account may live in /usr or /var/www: what is the image's stays the image's.
-        if isSystemPath(home) || isInside(home, c("/tmp")) { return }
+        if isSystemPath(home) { return }
         var status = stat()
         guard stat(home, &status) == 0, status.st_mode & S_IFMT == S_IFDIR, access(home, X_OK) == 0 else { return }
-        append(MountRequest(source: home, destination: home, isOptional: true))
+        if !isInside(home, c("/tmp")) { append(MountRequest(source: home, destination: home, isOptional: true)) }
         // Sites have links in the paths of homes. Who stands below HOME as it is typed knows that there are none.
         if let directory, isInside(directory, home) { return }
         guard let real = realPath(home), !isEqual(real, home), !isSystemPath(real), !isInside(real, c("/tmp")) else {
@@ -139,6 +139,9 @@ extension MountList {
             var status = stat()
             guard !isSystemPath(path), stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else { continue }
             appendOwn(path)
+            // A link in what is shown may lead out of it.
+            if isEqual(path, "/tmp") { continue }
+            if let real = realPath(path), !isEqual(real, path), !isSystemPath(real) { appendOwn(real) }
         }
     }
 

@@ -38,6 +38,21 @@ import Testing
         #expect(below.outputText == "marker\n", "\(below.errorText)")
     }
 
+    /// A link in a directory that is shown leads out of it.
+    @Test func throughALinkInsideTmp() throws {
+        let links = try TemporaryDirectory()
+        try #require(links.path.hasPrefix("/tmp/"))
+        try FileManager.default.createSymbolicLink(
+            atPath: links.path + "/link", withDestinationPath: place.path + "/real")
+        let home = try run(
+            ["cat", links.path + "/link/home/input"], in: "/", variables: ["HOME": links.path + "/link/home"])
+        #expect(home.outputText == "marker\n", "\(home.errorText)")
+        let space = links.path + "/link/space"
+        let written = try run(["write", space + "/through"], in: "/", variables: ["TMPDIR": space])
+        #expect(written.lines == ["written"], "\(written.errorText)")
+        #expect(FileManager.default.fileExists(atPath: place.path + "/real/space/through"))
+    }
+
     /// The directory the caller stands in is there by the name that PWD has for it.
     @Test func aDirectoryThroughALink() throws {
         let typed = place.path + "/link/space"

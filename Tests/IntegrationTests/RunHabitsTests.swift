@@ -42,6 +42,15 @@ import Testing
     }
 
     /// The plan names ranks and nodes, which `-n2` and `-n 2` give alike.
+    /// `trireme run … program *.dat` in a large directory; as many words took minutes once.
+    @Test func wordsOfTheApplicationCostNothing() throws {
+        let words = (0..<30_000).map { "f\($0)" }
+        let run = try runProgram(
+            [try Programs.path("trireme"), "run", "--fakeroot-single", "prepared", "probe", "argv"] + words,
+            environment: ["TRIREME_STORE": store.path, "HOME": store.home], directory: store.home, limitSeconds: 30)
+        #expect(run.status == 0 && run.outputText.contains("f29999"), "\(run.errorText)")
+    }
+
     @Test func valuesMayBeAttachedToShortOptions() throws {
         let apart = try run(["--dry-run", "-m", "512m", "-n", "2", "-N", "1", "-c", "1"])
         let attached = try run(["--dry-run", "-m512m", "-n2", "-N1", "-c1"])

@@ -3,8 +3,14 @@ import CLinux
 import Diagnostics
 import Glibc
 
+/// A verb whose last words are an application's.
+protocol PassesWords: ParsableCommand {
+    /// The image, then the command.
+    var words: [String] { get set }
+}
+
 /// `trireme run`: what the small launcher does not do itself, above all jobs of several ranks.
-package struct RunCommand: ParsableCommand {
+package struct RunCommand: PassesWords {
     package static let configuration = CommandConfiguration(
         commandName: "run", abstract: "Run a command in a container; with -n or -N, a parallel job.",
         usage: "trireme run [<options>] <image> [<command> [<argument> ...]]",
@@ -28,7 +34,7 @@ package struct RunCommand: ParsableCommand {
 }
 
 /// `trireme exec`: like `run`, without the image's ENTRYPOINT.
-package struct ExecCommand: ParsableCommand {
+package struct ExecCommand: PassesWords {
     package static let configuration = CommandConfiguration(
         commandName: "exec", abstract: "Run a command in a container, without the image's ENTRYPOINT.",
         usage: "trireme exec [<options>] <image> <command> [<argument> ...]")
@@ -47,7 +53,7 @@ package struct ExecCommand: ParsableCommand {
 }
 
 /// `trireme shell`: an interactive shell in a container.
-package struct ShellCommand: ParsableCommand {
+package struct ShellCommand: PassesWords {
     package static let configuration = CommandConfiguration(
         commandName: "shell", abstract: "An interactive shell in a container.",
         usage: "trireme shell [<options>] <image>")
