@@ -213,13 +213,18 @@ import Testing
 
     @Test func namesFindTheirPlans() throws {
         try store.add("u/app:1.0", store.prepared)
-        let hex = String(repeating: "ab", count: 32)
-        try store.write("images/\(hex)/plan", Data(try store.prepared.encoded()))
+        // As the store of these tests makes them.
+        func digest(_ name: String) -> String {
+            let hex = name.utf8.map { String(format: "%02x", $0) }.joined()
+            return "@sha256:" + (hex + String(repeating: "0", count: 64)).prefix(64)
+        }
         for name in [
             "prepared", "prepared:latest", "docker.io/library/prepared", "library/prepared:latest", "u/app:1.0",
-            "docker.io/u/app:1.0", "prepared@sha256:" + hex,
+            "docker.io/u/app:1.0", "prepared" + digest("prepared"), "u/app:1.0" + digest("u/app:1.0"),
         ] {
             #expect(try store.trireme("run", name, "probe", "exit", "7").status == 7, "\(name)")
         }
+        // The name counts as well as the digest.
+        #expect(try store.trireme("run", "prepared" + digest("u/app:1.0"), "probe", "exit", "7").status == 125)
     }
 }

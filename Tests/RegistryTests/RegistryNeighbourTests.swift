@@ -56,6 +56,8 @@ struct RegistryNeighbourTests {
         let data = sandbox.store + "/registry"
         let victim = sandbox.directory.path + "/.bashrc"
         try "mine\n".write(toFile: victim, atomically: true, encoding: .utf8)
+        // Whatever this process's umask is.
+        chmod(victim, 0o644)
         let before = try runProgram(["find", sandbox.store, "-printf", "%P %i %s %m\n"]).lines.sorted()
         let run = try asSecondUser([
             "sh", "-c",
