@@ -56,6 +56,7 @@ final class JobLeader {
     var isSuspended = false
     /// A reader of our output that goes away ends the job.
     var failsOnBrokenPipe = false
+    private var lostOutput: SyscallError?
     /// Says at the end what came of it, whoever reads.
     var isVerbose = false
     /// The most memory that one rank was seen to use.
@@ -257,8 +258,11 @@ final class JobLeader {
         if exitCode == 0 {
             exitCode = ExitCode.ownFailure
             streams.add(2, Array(diagnostic.rendered().utf8))
-        } else if exitCode == nil {
+        } else if machine.phase == .running {
             act(machine.handle(.refused(code: ExitCode.ownFailure, diagnostic), now: MonotonicTime.now()))
+        } else {
+            // The ranks have ended well, and the job is about to: see `finish`.
+            lostOutput = failure
         }
     }
 
@@ -435,7 +439,7 @@ final class JobLeader {
         var code = end
         // What the last rank wrote came just before its end.
         streams.drain(milliseconds: 0)
-        if code == 0, let failure = streams.takeFailure() {
+        if code == 0, let failure = lostOutput ?? streams.takeFailure() {
             streams.add(2, Array(Output.lost("what the job wrote is lost", failure).rendered().utf8))
             code = ExitCode.ownFailure
         }
