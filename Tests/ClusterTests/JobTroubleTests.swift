@@ -107,7 +107,7 @@ import Testing
             """
             echo secret >file; exec 7<file 8<>file
             job \(options) -n 2 $mpich sh -c 'for n in 3 4 5 6 7 8 9; do
-                if [ -e /proc/self/fd/$n ]; then readlink /proc/self/fd/$n; fi; done; echo inject >&8' 2>&1 | grep -e file -e secret
+                if [ -e /proc/self/fd/$n ]; then readlink /proc/self/fd/$n; fi; done; { echo inject >&8; } 2>/dev/null' 2>&1 | grep -e file -e secret
             cat file; job --preserve-fds 8 -n 1 $mpich true 2>&1 | grep -o '\\[option-value\\]'
             """)
         #expect(run.lines == ["secret", "[option-value]"], "\(run.outputText)\(run.errorText)")
