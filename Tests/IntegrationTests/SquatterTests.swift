@@ -26,34 +26,34 @@ import Testing
         try #require(run.status == 0, "\(run.errorText)")
     }
 
-    /// A squatter at work, until it is let go.
-    private final class Squatter {
-        private let process = Process()
-        private let input = Pipe()
-        private let output = Pipe()
-        private(set) var said = ""
+    /// A squatter at work, until it is let go. What it says lies in a file: a pipe would be inherited by whatever
+    /// other tests start meanwhile, and have no end.
+    private struct Squatter {
+        private let place: TemporaryDirectory
+        private let process: pid_t
+        let said: String
 
-        /// A shell stands between: Foundation takes a child for ended that has closed what it inherited, as an
-        /// isolated container does, and then waits for it before it looks at any other.
         init(_ store: HandmadeStore, _ options: [String], _ words: [String]) throws {
-            process.executableURL = URL(fileURLWithPath: "/bin/sh")
-            process.arguments =
-                ["-c", "\"$0\" \"$@\" & p=$!; exec >&-; read end; kill -KILL $p; wait $p 2>/dev/null"]
-                + [try Programs.path("trireme-cli"), "run", "--profile", "isolated"] + options
+            place = try TemporaryDirectory()
+            let script = """
+                "$0" "$@" >said 2>errors </dev/null & echo $! >process; n=0
+                until grep -q . said || [ $n = 100 ]; do sleep 0.1; n=$((n + 1)); done; cat said errors
+                """
+            let command =
+                [try Programs.path("trireme-cli"), "run", "--profile", "isolated"] + options
                 + [store.path + "/layers/base", "/bin/squat"] + words
-            process.environment = ["TRIREME_STORE": store.path, "HOME": store.home]
-            process.standardInput = input
-            process.standardOutput = output
-            try process.run()
-            said = String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
+            said = try runProgram(
+                ["sh", "-c", script] + command, environment: ["TRIREME_STORE": store.path, "HOME": store.home],
+                directory: place.path
+            ).outputText
+            let number = try String(contentsOfFile: place.path + "/process", encoding: .utf8)
+            process = try #require(pid_t(number.trimmingCharacters(in: .whitespacesAndNewlines)))
         }
 
         /// Ends it; all that it said.
-        func end() -> String {
-            input.fileHandleForWriting.write(Data("end\n".utf8))
-            said += String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-            process.waitUntilExit()
-            return said
+        func end() throws -> String {
+            kill(process, SIGKILL)
+            return try String(contentsOfFile: place.path + "/said", encoding: .utf8)
         }
     }
 
@@ -75,7 +75,7 @@ import Testing
             // Free names are what a squatter waits for.
             try endServer()
         }
-        #expect(squatter.end() == "looking\n")
+        #expect(try squatter.end() == "looking\n")
     }
 
     /// The directory of this user's sockets, and the name that the last launch met at.
@@ -104,7 +104,7 @@ import Testing
         let data = try store.trireme("run", "--data", image + ":/data", "prepared", "probe", "cat", "/data/etc/marker")
         #expect(data.status == 125 && data.outputText == "", "\(data.outputText)")
         // It was asked: the attempt is a real one.
-        #expect(squatter.end() == "have the name\na launch has come\na launch has come\n")
+        #expect(try squatter.end() == "have the name\na launch has come\na launch has come\n")
         #expect(try marker().outputText == "first")
     }
 
@@ -115,7 +115,7 @@ import Testing
         let squatter = try Squatter(store, ["-B", directory + ":/meet"], ["take", "/meet", name])
         #expect(squatter.said == "have the name\n")
         #expect(try rank().outputText == "first")
-        #expect(squatter.end().hasPrefix("have the name\n"))
+        #expect(try squatter.end().hasPrefix("have the name\n"))
     }
 
     /// Where the first rank listens: other tests' ranks do at the same time.
