@@ -38,8 +38,10 @@ package enum AgentProgram {
     }
 
     private static func serve(_ words: [String]) -> Int32 {
-        // What whoever started us had open is not the ranks', be they isolated or not.
-        _ = linux_close_range(3, UInt32.max, 0)
+        // What whoever started us had open is not the ranks', be they isolated or not. It stays open here
+        // (CLOSE_RANGE_CLOEXEC, Linux 5.11): a starter may take the end of its descriptor for ours.
+        let closeOnExec: UInt32 = 4
+        if linux_close_range(3, UInt32.max, closeOnExec) != 0 { _ = linux_close_range(3, UInt32.max, 0) }
         guard words.count == 3, let index = Int(words[1]), let secret = jobSecret(words[0]) else {
             return complain(
                 words.count == 3 && words[0] != "-"

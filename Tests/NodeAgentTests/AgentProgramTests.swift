@@ -121,11 +121,7 @@ import Testing
     }
 
     /// Rank's shims and the like find an agent that lacks descriptors at rest, and are served when it has some.
-    @Test(
-        .enabled(
-            if: ProcessInfo.processInfo.environment["TRIREME_TEST_FULL"] != nil,
-            "beside other tests its agent is gone before prlimit(1) has found it, in one run of two"))
-    func withoutDescriptorsTheAgentRests() throws {
+    @Test func withoutDescriptorsTheAgentRests() throws {
         let leader = try TestLeader()
         try leader.begin()
         // The oldest: helpers of the container's making may be on their way out.
